@@ -1,0 +1,1 @@
+"""AlipayHK gateway: signs, encrypts, forwards, verifies and decrypts."""

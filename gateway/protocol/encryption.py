@@ -1,0 +1,130 @@
+"""RSA_AES: a content key wrapped with RSA, a body under AES in ECB mode.
+
+The body is AES-256/ECB/PKCS#7 as standard base64 on one line; the content key is
+wrapped with RSA PKCS#1 v1.5 (protocol.md 3). ECB has no integrity: it comes from
+the signature alone, so a message is verified before it is decrypted, and the
+types see to that.
+"""
+
+from base64 import b64encode
+from dataclasses import replace
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from gateway.errors import DecryptionFailed
+from gateway.protocol.encoding import decode_base64
+from gateway.protocol.fields import EncryptField, FieldError
+from gateway.protocol.keys import PublicKey
+from gateway.protocol.messages import JSON_UTF8, Draft, Verified
+from gateway.protocol.results import parse_object
+
+CONTENT_KEY_BYTES: Final = 32
+_ACCEPTED_KEY_BYTES: Final = (16, 24, 32)
+_BLOCK_BITS: Final = 128
+_WRAPPING: Final = PKCS1v15()
+
+
+def encrypt(
+    draft: Draft,
+    content_key: bytes,
+    recipient: PublicKey,
+    *,
+    content_type: str = JSON_UTF8,
+    send_key_version: bool = True,
+) -> Draft:
+    """Encrypt a draft's body to `recipient`.
+
+    Args:
+        draft: the plain message.
+        content_key: 32 fresh random bytes, used for this one message.
+        recipient: the public key of the party that will read it.
+        content_type: of the encrypted message; the vendor's pages disagree.
+        send_key_version: whether the header names the recipient's key version.
+
+    Raises:
+        ValueError: the content key is not 32 bytes long.
+    """
+    if len(content_key) != CONTENT_KEY_BYTES:
+        msg = f"a content key is {CONTENT_KEY_BYTES} bytes long"
+        raise ValueError(msg)
+    wrapped = recipient.rsa.encrypt(content_key, _WRAPPING)
+    version = recipient.version if send_key_version else None
+    return replace(
+        draft,
+        body=_encrypt_body(content_key, draft.body),
+        content_type=content_type,
+        encryption=EncryptField(version, wrapped),
+    )
+
+
+def read_encryption(message: Verified) -> EncryptField:
+    """Read the Encrypt header of a verified message that has one.
+
+    Raises:
+        DecryptionFailed: it cannot be read. No signature covers this header, so
+            what is wrong with it is not told apart from a wrong key.
+    """
+    try:
+        return EncryptField.parse(message.encrypt or "")
+    except FieldError:
+        raise DecryptionFailed from None
+
+
+def unwrap(key: RSAPrivateKey, wrapped_key: bytes) -> bytes:
+    """Unwrap a content key with a key that is in this process.
+
+    OpenSSL 3.2 and later do not report a bad wrapped key: they give random bytes
+    (implicit rejection), so the result proves nothing until the body decrypts.
+
+    Raises:
+        DecryptionFailed: the wrapped key has not the length of the RSA key.
+    """
+    try:
+        return key.decrypt(wrapped_key, _WRAPPING)
+    except ValueError:
+        raise DecryptionFailed from None
+
+
+def decrypt(message: Verified, content_key: bytes) -> bytes:
+    """Decrypt the body of a verified message to the JSON object it must be.
+
+    A wrong key length, bad base64, bad padding and bad text are one error, raised
+    in one place, so that an answer tells an attacker nothing (protocol.md 3).
+
+    Raises:
+        DecryptionFailed: whatever is wrong.
+    """
+    try:
+        plaintext = _decrypt_body(content_key, message.body)
+        parse_object(plaintext)
+    except ValueError:
+        raise DecryptionFailed from None
+    return plaintext
+
+
+def _encrypt_body(content_key: bytes, plaintext: bytes) -> bytes:
+    padder = PKCS7(_BLOCK_BITS).padder()
+    padded = padder.update(plaintext) + padder.finalize()
+    encryptor = _cipher(content_key).encryptor()
+    return b64encode(encryptor.update(padded) + encryptor.finalize())
+
+
+def _decrypt_body(content_key: bytes, body: bytes) -> bytes:
+    if len(content_key) not in _ACCEPTED_KEY_BYTES:
+        msg = "a content key has 16, 24 or 32 bytes"
+        raise ValueError(msg)
+    ciphertext = decode_base64(body.decode("ascii"))
+    decryptor = _cipher(content_key).decryptor()
+    padded = decryptor.update(ciphertext) + decryptor.finalize()
+    unpadder = PKCS7(_BLOCK_BITS).unpadder()
+    return unpadder.update(padded) + unpadder.finalize()
+
+
+def _cipher(content_key: bytes) -> Cipher[ECB]:
+    return Cipher(AES(content_key), ECB())  # noqa: S305 - the platform's own mode

@@ -1,0 +1,216 @@
+"""Their side of a message: what may be believed, and what may not.
+
+The verdict table for responses (protocol.md 4; empty counts as missing):
+
+    Signature         Response-Time  resultStatus    verdict
+    present, valid    present        any             VerifiedResponse
+    present, invalid  any            any             SignatureInvalid
+    present           missing        any             SignatureMissing
+    missing           present        any             SignatureMissing
+    missing           missing        F or U          UnsignedRefusal
+    missing           missing        anything else   SignatureMissing
+
+It holds for encrypted exchanges too; there, a verified plain answer that is not a
+refusal is EncryptionDowngraded (protocol.md 3).
+"""
+
+from typing import Final
+
+from gateway.errors import (
+    ClientIdMismatch,
+    EncryptionDowngraded,
+    ExchangeError,
+    InvalidRequest,
+    KeyVersionUnknown,
+    ResponseMalformed,
+    SignatureInvalid,
+    SignatureMissing,
+)
+from gateway.protocol.fields import FieldError, SignatureField
+from gateway.protocol.keys import PublicKeys, named
+from gateway.protocol.messages import (
+    Direction,
+    Headers,
+    Proof,
+    ReceivedRequest,
+    ReceivedResponse,
+    SignedMessage,
+    UnsignedRefusal,
+    VerifiedRequest,
+    VerifiedResponse,
+)
+from gateway.protocol.results import REFUSALS, read_result
+from gateway.protocol.signature import base_of, matches
+from gateway.protocol.timestamps import Freshness, parse_time
+
+_PROOF: Final = Proof()
+
+
+def verify_response(
+    received: ReceivedResponse,
+    *,
+    request: SignedMessage,
+    keys: PublicKeys,
+    freshness: Freshness,
+) -> VerifiedResponse | UnsignedRefusal:
+    """Decide what a response to `request` is worth.
+
+    Args:
+        received: the answer as it came.
+        request: what we sent; its method, target and Client-Id are what the
+            signature must cover, whatever the answer says of itself.
+        keys: AlipayHK's keys that may verify, the active one first.
+        freshness: how far Response-Time may be from our clock.
+
+    Raises:
+        UntrustedAnswer: one of its kinds; see the table above.
+    """
+    signature, time_text, client_id, encrypt = (
+        single(received.headers, name, ResponseMalformed)
+        for name in ("Signature", "Response-Time", "Client-Id", "Encrypt")
+    )
+    sent = request.draft
+    if signature is None or time_text is None:
+        _check_client_id(client_id or sent.client_id, sent.client_id)
+        half_signed = (signature is None) != (time_text is None)
+        return _refusal(received, half_signed=half_signed)
+    _check_client_id(client_id, sent.client_id)
+    base = base_of(sent.method, sent.target, sent.client_id, time_text, received.body)
+    version = _verify(signature, base, keys)
+    try:
+        time = parse_time(time_text)
+    except ValueError as error:
+        msg = f"Response-Time cannot be read: {error}."
+        raise ResponseMalformed(msg) from None
+    freshness.check(time)
+    if sent.encryption is not None and encrypt is None:
+        _check_no_downgrade(received.body)
+    return VerifiedResponse(
+        sent.client_id,
+        time,
+        time_text,
+        received.body,
+        encrypt,
+        version,
+        _PROOF,
+        received.status,
+        received.headers,
+    )
+
+
+def verify_request(received: ReceivedRequest, *, keys: PublicKeys) -> VerifiedRequest:
+    """Verify a request that came to us signed by the other party.
+
+    Freshness and the known Client-Id are the receiver's own policy.
+
+    Raises:
+        InvalidRequest: a header is missing, repeated or unreadable.
+        SignatureInvalid: the signature does not hold.
+        KeyVersionUnknown: it names a key version that `keys` does not have.
+    """
+    signature, time_text, client_id = (
+        _required(received.headers, name)
+        for name in ("Signature", Direction.REQUEST.value, "Client-Id")
+    )
+    encrypt = single(received.headers, "Encrypt", InvalidRequest)
+    base = base_of(
+        received.method, received.target, client_id, time_text, received.body
+    )
+    version = _verify(signature, base, keys)
+    try:
+        time = parse_time(time_text)
+    except ValueError as error:
+        msg = f"Request-Time cannot be read: {error}."
+        raise InvalidRequest(msg) from None
+    return VerifiedRequest(
+        client_id,
+        time,
+        time_text,
+        received.body,
+        encrypt,
+        version,
+        _PROOF,
+        received.method,
+        received.target,
+    )
+
+
+def single(
+    headers: Headers, name: str, error: type[ExchangeError] = ResponseMalformed
+) -> str | None:
+    """Give a header's value; None where it is missing or empty.
+
+    Raises:
+        ExchangeError: of the class `error`, where the header is repeated (two
+            readers may take two values) or is not printable ASCII.
+    """
+    wanted = name.lower()
+    values = [value for key, value in headers if key.lower() == wanted]
+    if len(values) > 1:
+        msg = f"The header {name} occurs {len(values)} times; it may occur once."
+        raise error(msg)
+    value = values[0].strip(" \t") if values else ""
+    if not value.replace("\t", " ").isprintable() or not value.isascii():
+        msg = f"The header {name} holds characters that are not printable ASCII."
+        raise error(msg)
+    return value or None
+
+
+def _required(headers: Headers, name: str) -> str:
+    value = single(headers, name, InvalidRequest)
+    if value is None:
+        msg = f"The header {name} is missing or empty."
+        raise InvalidRequest(msg)
+    return value
+
+
+def _verify(signature: str, base: bytes, keys: PublicKeys) -> str:
+    """Give the version of the key under which the signature holds."""
+    try:
+        field = SignatureField.parse(signature)
+    except FieldError as error:
+        msg = f"The Signature header cannot be used: {error}."
+        raise SignatureInvalid(msg) from None
+    candidates = named(keys, field.key_version)
+    if not candidates:
+        msg = (
+            "The Signature header names a keyVersion that the keyring does not hold "
+            "as active or deactivated. Import that public key of AlipayHK's."
+        )
+        raise KeyVersionUnknown(msg)
+    for key in candidates:
+        if matches(key, field.signature, base):
+            return key.version
+    msg = (
+        "The signature does not hold over the bytes received. Run `gateway verify` "
+        "on a captured exchange: it names the usual causes."
+    )
+    raise SignatureInvalid(msg)
+
+
+def _check_client_id(theirs: str | None, ours: str) -> None:
+    if theirs != ours:
+        what = "has no Client-Id" if theirs is None else "names another Client-Id"
+        msg = f"The answer {what}; it must be the one of the request."
+        raise ClientIdMismatch(msg)
+
+
+def _refusal(received: ReceivedResponse, *, half_signed: bool) -> UnsignedRefusal:
+    if half_signed:
+        msg = "Of Signature and Response-Time one is missing; they come together."
+        raise SignatureMissing(msg)
+    result = read_result(received.body)
+    if result is None or result.status not in REFUSALS:
+        msg = (
+            f"HTTP {received.status} without Signature and Response-Time, and not a "
+            "plain refusal (resultStatus F or U)."
+        )
+        raise SignatureMissing(msg)
+    return UnsignedRefusal(received.status, received.headers, received.body, result)
+
+
+def _check_no_downgrade(body: bytes) -> None:
+    result = read_result(body)
+    if result is None or result.status not in REFUSALS:
+        msg = "The request was encrypted, and the answer came plain and is no refusal."
+        raise EncryptionDowngraded(msg)

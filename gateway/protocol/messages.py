@@ -1,0 +1,169 @@
+"""One frozen type per stage of a message's life.
+
+    ours:    Draft ──sign──▶ SignedMessage
+    theirs:  ReceivedRequest  ──verify──▶ VerifiedRequest  ──decrypt──▶ bytes
+             ReceivedResponse ──verify──▶ VerifiedResponse ──decrypt──▶ bytes
+                                       └▶ UnsignedRefusal
+
+A stage cannot be skipped: `decrypt` takes only a verified message, and only
+`gateway.protocol.incoming` can make one. Bodies, signatures and wrapped keys are
+kept out of every repr.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Final, TypeAlias
+
+from gateway.protocol.fields import EncryptField, SignatureField
+from gateway.protocol.results import Result
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+"""Header names and values as they came, in order, repeats included."""
+
+POST: Final = "POST"
+JSON_UTF8: Final = "application/json; charset=UTF-8"
+
+
+class Direction(Enum):
+    """Request or response; the value is the name of its time header."""
+
+    REQUEST = "Request-Time"
+    RESPONSE = "Response-Time"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A message of ours that is not signed yet.
+
+    Attributes:
+        target: the raw path, with its query string if it has one. For a response,
+            that of the request it answers (protocol.md 1).
+        time: the text of the time header.
+        body: the exact bytes to send: the ciphertext text once encrypted.
+        encryption: the Encrypt header, once encrypted.
+    """
+
+    direction: Direction
+    method: str
+    target: str
+    client_id: str
+    time: str
+    body: bytes = field(repr=False)
+    content_type: str = JSON_UTF8
+    encryption: EncryptField | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SignedMessage:
+    """A message of ours, ready to send: these headers, these bytes."""
+
+    draft: Draft = field(repr=False)
+    signature: SignatureField
+
+    @property
+    def target(self) -> str:
+        """The request-target to send: exactly the one that was signed."""
+        return self.draft.target
+
+    @property
+    def body(self) -> bytes:
+        """The bytes to send: exactly those that were signed."""
+        return self.draft.body
+
+    @property
+    def headers(self) -> Headers:
+        """The protocol's headers, each once, in the order of AlipayHK's pages."""
+        draft = self.draft
+        headers = [
+            ("Client-Id", draft.client_id),
+            ("Content-Type", draft.content_type),
+            (draft.direction.value, draft.time),
+            ("Signature", self.signature.format()),
+        ]
+        if draft.encryption is not None:
+            headers.append(("Encrypt", draft.encryption.format()))
+        return headers
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """A request as it arrived. Nothing in it may be believed yet."""
+
+    method: str
+    target: str
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedResponse:
+    """A response as it arrived. Nothing in it may be believed yet."""
+
+    status: int
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+class Proof:
+    """What a verified message carries: only `incoming` holds an instance."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A message whose signature holds.
+
+    Attributes:
+        client_id: the partner's, as signed.
+        time: the time header, parsed.
+        time_text: the time header as it was signed.
+        body: the verified bytes: ciphertext where `encrypt` is set.
+        encrypt: the Encrypt header's text, unread: no signature covers it.
+        key_version: the version of the key that verified.
+    """
+
+    client_id: str
+    time: datetime
+    time_text: str
+    body: bytes = field(repr=False)
+    encrypt: str | None = field(repr=False)
+    key_version: str
+    proof: Proof = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse to exist without the proof that `incoming` alone can give."""
+        if type(self.proof) is not Proof:
+            msg = "a verified message is made by verifying a received one"
+            raise TypeError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedRequest(Verified):
+    """A request whose signature holds."""
+
+    method: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedResponse(Verified):
+    """A response whose signature holds, to the request it was checked against."""
+
+    status: int
+    headers: Headers = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnsignedRefusal:
+    """A plain F or U without a signature: passed on, marked unverified.
+
+    AlipayHK's own edge answers so when it rejects a request (protocol.md 4).
+    """
+
+    status: int
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    result: Result

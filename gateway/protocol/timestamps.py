@@ -1,0 +1,76 @@
+"""Request-Time and Response-Time.
+
+Sent as `YYYY-MM-DDTHH:MM:SS+08:00`; `Z`, fractions, `+0800` and epoch
+milliseconds are read too (protocol.md 1). A verifier signs over the header's own
+text: what is parsed here is only ever compared with a clock.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+from gateway.errors import ResponseStale
+
+HONG_KONG: Final = timezone(timedelta(hours=8))
+
+_ISO_8601 = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)", re.ASCII
+)
+_EPOCH_MILLISECONDS = re.compile(r"\d{12,14}", re.ASCII)
+
+
+def format_time(moment: datetime, zone: timezone = HONG_KONG) -> str:
+    """Give the text of an aware datetime, to the second, in `zone`.
+
+    Raises:
+        ValueError: `moment` is naive: it names no instant.
+    """
+    if moment.tzinfo is None:
+        msg = "a naive datetime names no instant; give it a time zone"
+        raise ValueError(msg)
+    return moment.astimezone(zone).isoformat(timespec="seconds")
+
+
+def parse_time(text: str) -> datetime:
+    """Read a time header as an aware datetime.
+
+    Raises:
+        ValueError: none of the accepted forms, or no such moment.
+    """
+    if _EPOCH_MILLISECONDS.fullmatch(text):
+        return datetime.fromtimestamp(int(text) / 1000, tz=UTC)
+    found = _ISO_8601.fullmatch(text)
+    if found is None:
+        msg = "not an ISO 8601 time with a time zone, nor epoch milliseconds"
+        raise ValueError(msg)
+    seconds, fraction, zone = found.groups()
+    return datetime.fromisoformat(f"{seconds}.{(fraction or '0')[:6]:0<6}{zone}")
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How far an answer's time may be from our clock.
+
+    Attributes:
+        now: our clock when the answer arrived, aware.
+        tolerance: the greatest distance, either way.
+    """
+
+    now: datetime
+    tolerance: timedelta
+
+    def check(self, moment: datetime) -> None:
+        """Pass if `moment` is near enough.
+
+        Raises:
+            ResponseStale: it is not.
+        """
+        skew = moment - self.now
+        if abs(skew) > self.tolerance:
+            msg = (
+                f"Response-Time is {skew.total_seconds():+.0f} s from this gateway's "
+                f"clock; {self.tolerance.total_seconds():.0f} s are allowed "
+                "(clock_tolerance_s). Check the clock of this machine first."
+            )
+            raise ResponseStale(msg)
