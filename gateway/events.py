@@ -1,0 +1,57 @@
+"""Facts about one exchange, collected as it goes and told once at its end.
+
+The relay and the edge fill a record in; telemetry turns it into metrics and a log
+line. So the core neither logs nor counts. A record holds no body, no key, no
+signature and no credential.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+VERIFIED: Final = "verified"
+REFUSED: Final = "refused"
+
+
+@dataclass(slots=True)
+class ExchangeRecord:
+    """What happened to one exchange.
+
+    Attributes:
+        code: `verified`, `refused` (an unsigned F or U) or a code of the errors.
+        outcome: of a failed exchange: not_sent, unknown or answered.
+        status: the HTTP status the caller got.
+        seconds: from the request's head to the answer's last byte handed over.
+        upstream_seconds: the part spent waiting for AlipayHK; None if not asked.
+        key_version: the partner's version that signed; None if nothing was.
+        verified_by: the platform's version that verified; None if none did.
+        clock_skew_s: Response-Time minus our clock, of a verified answer.
+        tracer_id: AlipayHK's own name for this exchange.
+        result_code: AlipayHK's resultCode, such as PARAM_ILLEGAL.
+        error: for internal errors: the exception's class and place, not its text.
+    """
+
+    exchange_id: str
+    client: str = ""
+    route: str = ""
+    encrypted: bool = False
+    code: str = ""
+    outcome: str | None = None
+    status: int = 0
+    seconds: float = 0.0
+    upstream_seconds: float | None = None
+    key_version: str | None = None
+    verified_by: str | None = None
+    clock_skew_s: float | None = None
+    tracer_id: str | None = None
+    result_code: str | None = None
+    request_bytes: int = 0
+    response_bytes: int = 0
+    error: str | None = field(default=None)
+
+
+class Observer(Protocol):
+    """Is told of each exchange, once, when it has ended. It must not fail."""
+
+    def __call__(self, record: ExchangeRecord) -> None:
+        """Take note of a finished exchange."""
+        ...

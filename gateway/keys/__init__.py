@@ -1,0 +1,1 @@
+"""Keys: their states, the keyring, where it lives and how it is swapped."""

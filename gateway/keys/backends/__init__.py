@@ -1,0 +1,1 @@
+"""Homes of private keys, one module each; none knows another."""

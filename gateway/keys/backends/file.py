@@ -1,0 +1,212 @@
+"""Keys in the files of a folder: the default backend.
+
+The folder is read whole or not at all. A private key file that others may read is
+refused, and so is one that others could replace.
+"""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+from gateway.documents import Document, DocumentError, Problem
+from gateway.errors import KeyringError
+from gateway.keys import manifest
+from gateway.keys.formats import fingerprint, read_private_key, read_public_key
+from gateway.keys.keyring import Keyring
+from gateway.keys.manifest import Entry, Manifest
+from gateway.keys.model import HELD, PARTNER_USES, PLATFORM_USES, KeyInfo, Use
+from gateway.keys.ports import PrivateKey
+from gateway.protocol import PublicKey, sign, unwrap
+
+_MAX_KEY_BYTES: Final = 64 * 1024
+
+
+class FileKey:
+    """A pair whose private half is in this process. Implements `PrivateKey`.
+
+    It shows only its version in a repr and cannot be pickled.
+    """
+
+    __slots__ = ("_private", "public")
+
+    def __init__(self, version: str, private: RSAPrivateKey) -> None:
+        self._private = private
+        self.public = PublicKey(version, private.public_key())
+
+    def __repr__(self) -> str:
+        return f"FileKey(version={self.public.version!r})"
+
+    def __reduce__(self) -> NoReturn:
+        msg = "a private key does not leave its process"
+        raise TypeError(msg)
+
+    async def sign(self, base: bytes) -> bytes:
+        """Sign here and now: it takes less time than handing over to a thread."""
+        return sign(self._private, base)
+
+    async def unwrap(self, wrapped_key: bytes) -> bytes:
+        """Unwrap here and now."""
+        return unwrap(self._private, wrapped_key)
+
+
+class KeyringFolder:
+    """A keyring in a folder, which may be, or hold, symbolic links that swap."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"KeyringFolder({str(self.folder)!r})"
+
+    def read(self) -> Keyring:
+        """Read the manifest and every key it holds. Blocks: call it in a thread.
+
+        Raises:
+            SetupError: something is wrong; every problem, each with its place.
+        """
+        _check_folder(self.folder)
+        document = manifest.load(self.folder)
+        ring = document.value
+        problems: list[Problem] = []
+        partner = list(self._pairs(document, ring, problems))
+        platform = list(self._publics(document, ring, problems))
+        if problems:
+            raise DocumentError(problems)
+        try:
+            return Keyring.of(ring.generation, partner, platform)
+        except KeyringError as error:
+            raise DocumentError([document.problem((), error.detail)]) from None
+
+    def state(self) -> object:
+        """Give a value that differs once anything in the folder has changed.
+
+        Follows symbolic links, so swapping one counts as a change.
+        """
+        try:
+            entries = sorted(os.scandir(self.folder), key=lambda entry: entry.name)
+            return tuple(_state_of(entry) for entry in entries)
+        except OSError as error:
+            return error.errno
+
+    def _pairs(
+        self, document: Document[Manifest], ring: Manifest, problems: list[Problem]
+    ) -> Iterator[tuple[KeyInfo, PrivateKey | None]]:
+        for index, entry in enumerate(ring.partner):
+            key: FileKey | None = None
+            try:
+                if (data := self._data(entry, private=True)) is not None:
+                    key = FileKey(entry.version, read_private_key(data))
+            except KeyringError as error:
+                place = ("partner", index, "key")
+                problems.append(document.problem(place, f"{entry.key}: {error.detail}"))
+            yield _info(entry, PARTNER_USES, key.public if key else None), key
+
+    def _publics(
+        self, document: Document[Manifest], ring: Manifest, problems: list[Problem]
+    ) -> Iterator[KeyInfo]:
+        for index, entry in enumerate(ring.platform):
+            key: PublicKey | None = None
+            try:
+                if (data := self._data(entry, private=False)) is not None:
+                    key = PublicKey(entry.version, read_public_key(data))
+            except KeyringError as error:
+                place = ("platform", index, "key")
+                problems.append(document.problem(place, f"{entry.key}: {error.detail}"))
+            yield _info(entry, PLATFORM_USES, key)
+
+    def _data(self, entry: Entry, *, private: bool) -> bytes | None:
+        if entry.state not in HELD or entry.key is None:
+            return None
+        return read_key_file(self.folder / entry.key, private=private)
+
+
+def read_key_file(file: Path, *, private: bool) -> bytes:
+    """Read a key file, refusing a private one that is not ours alone.
+
+    Raises:
+        KeyringError: it cannot be read, is no file, or is too open.
+    """
+    try:
+        with file.open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:
+                msg = "it is not a file of a key's size"
+                raise KeyringError(msg)
+            if private:
+                _check_private(stream.fileno(), status)
+                _check_parent(file.resolve().parent)
+            return stream.read(_MAX_KEY_BYTES)
+    except OSError as error:
+        msg = f"it cannot be read: {error.strerror}"
+        raise KeyringError(msg) from None
+
+
+def _check_private(descriptor: int, status: os.stat_result) -> None:
+    if _is_read_only_mount(descriptor, status):
+        return
+    if status.st_mode & 0o077:
+        msg = f"others may read it (mode {status.st_mode & 0o777:04o}); chmod 600 it"
+        raise KeyringError(msg)
+    if status.st_uid not in (0, os.geteuid()):
+        msg = "it belongs to another user; chown it to the gateway's user"
+        raise KeyringError(msg)
+
+
+def _is_read_only_mount(descriptor: int, status: os.stat_result) -> bool:
+    """Tell a mounted secret, whose modes the orchestrator sets, from a plain file.
+
+    Kubernetes mounts secrets read-only, on a file system of their own, mode 0644
+    by default. A read-only root file system is not meant: an image holds no key.
+    """
+    read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
+    return read_only and status.st_dev != Path("/").stat().st_dev
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        resolved = folder.resolve(strict=True)
+    except OSError as error:
+        msg = (
+            f"{folder}: the keyring's folder cannot be opened: {error.strerror}. Make "
+            "one with `gateway keys generate`, or with `gateway simulate` to try out"
+        )
+        raise KeyringError(msg) from None
+    if not resolved.is_dir():
+        msg = f"{folder}: a keyring is a folder with a {manifest.FILE_NAME} in it"
+        raise KeyringError(msg)
+    try:
+        _check_parent(resolved)
+    except KeyringError as error:
+        msg = f"{folder}: {error.detail}"
+        raise KeyringError(msg) from None
+
+
+def _check_parent(folder: Path) -> None:
+    mode = folder.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        msg = "anyone may write to its folder and replace it; chmod o-w the folder"
+        raise KeyringError(msg)
+
+
+def _info(entry: Entry, uses: frozenset[Use], public: PublicKey | None) -> KeyInfo:
+    digest = fingerprint(public.rsa) if public else None
+    return KeyInfo(entry.version, entry.state, entry.uses(uses), digest, public)
+
+
+def _state_of(entry: os.DirEntry[str]) -> object:
+    try:
+        status = entry.stat()
+    except OSError as error:
+        return entry.name, error.errno
+    return (
+        entry.name,
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )

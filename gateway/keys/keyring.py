@@ -1,0 +1,159 @@
+"""All key versions of one client at one moment, as a value.
+
+An exchange takes one keyring and keeps it to its end, so that a rotation never
+splits it. Which key may do what is decided here and nowhere else:
+
+1. One key signs: the partner's active one.
+2. The partner's active and deactivated keys decrypt; the active one comes first.
+3. AlipayHK's active and deactivated keys verify; the active one comes first.
+4. One key encrypts to AlipayHK: its active one.
+5. A version that is named and not among these is unknown, whatever its state.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from gateway.errors import KeyringError, KeyUnavailable, KeyVersionUnknown
+from gateway.keys.model import PROCESSES, KeyInfo, KeyState, Use
+from gateway.keys.ports import PrivateKey
+from gateway.protocol import PublicKey, PublicKeys
+
+
+@dataclass(frozen=True, slots=True)
+class Keyring:
+    """An immutable ring. Build it with `Keyring.of`, which checks it."""
+
+    generation: int
+    partner: tuple[KeyInfo, ...]
+    platform: tuple[KeyInfo, ...]
+    verifiers: PublicKeys
+    _signer: PrivateKey | None = field(repr=False)
+    _recipient: PublicKey | None = field(repr=False)
+    _unwrappers: tuple[PrivateKey, ...] = field(repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        generation: int,
+        partner: Iterable["Pair"],
+        platform: Iterable[KeyInfo],
+    ) -> "Keyring":
+        """Build a ring of the partner's pairs and the platform's public keys.
+
+        Raises:
+            KeyringError: a version or a key stands twice, or two keys are active
+                for one use.
+        """
+        pairs, theirs = tuple(partner), tuple(platform)
+        ours = tuple(info for info, _ in pairs)
+        for name, section in (("partner", ours), ("platform", theirs)):
+            _check_versions(name, section)
+        _check_distinct(ours + theirs)
+        return cls(
+            generation,
+            ours,
+            theirs,
+            _publics(_processing(theirs, Use.VERIFY)),
+            next(iter(_keys(pairs, _active(ours, Use.SIGN))), None),
+            next(iter(_publics(_active(theirs, Use.ENCRYPT))), None),
+            _keys(pairs, _processing(ours, Use.DECRYPT)),
+        )
+
+    @property
+    def signer(self) -> PrivateKey:
+        """The one key that signs.
+
+        Raises:
+            KeyUnavailable: no key of the partner is active for signing.
+        """
+        if self._signer is None:
+            msg = "No partner key is active for signing. Activate one in the keyring."
+            raise KeyUnavailable(msg)
+        return self._signer
+
+    @property
+    def recipient(self) -> PublicKey:
+        """AlipayHK's key that messages are encrypted to.
+
+        Raises:
+            KeyUnavailable: no key of the platform is active for encryption.
+        """
+        if self._recipient is None:
+            msg = (
+                "No platform key is active for encryption. Activate one in the keyring."
+            )
+            raise KeyUnavailable(msg)
+        return self._recipient
+
+    def unwrappers(self, version: str | None) -> tuple[PrivateKey, ...]:
+        """Give the keys that may unwrap: the named one, or all if none is named.
+
+        Raises:
+            KeyVersionUnknown: the named version may not decrypt, or no key may.
+        """
+        found = tuple(
+            key for key in self._unwrappers if version in (None, key.public.version)
+        )
+        if not found:
+            msg = (
+                "The Encrypt header names a keyVersion that the keyring does not hold "
+                "as active or deactivated. Ask AlipayHK which key it encrypts to."
+            )
+            raise KeyVersionUnknown(msg)
+        return found
+
+
+Pair: TypeAlias = tuple[KeyInfo, PrivateKey | None]
+
+
+def _keys(pairs: Iterable[Pair], chosen: list[KeyInfo]) -> tuple[PrivateKey, ...]:
+    found = [key for info in chosen for each, key in pairs if each is info]
+    return tuple(key for key in found if key is not None)
+
+
+def _publics(chosen: list[KeyInfo]) -> tuple[PublicKey, ...]:
+    return tuple(info.public for info in chosen if info.public is not None)
+
+
+def _active(section: Iterable[KeyInfo], use: Use) -> list[KeyInfo]:
+    return [k for k in section if k.state is KeyState.ACTIVE and use in k.uses]
+
+
+def _processing(section: Iterable[KeyInfo], use: Use) -> list[KeyInfo]:
+    usable = [key for key in section if key.state in PROCESSES and use in key.uses]
+    return sorted(usable, key=lambda key: PROCESSES.index(key.state))
+
+
+def _check_versions(name: str, section: tuple[KeyInfo, ...]) -> None:
+    for use in Use:
+        seen: set[str] = set()
+        for key in section:
+            if use in key.uses and key.version in seen:
+                msg = f"{name}: version {key.version} stands twice for use {use}"
+                raise KeyringError(msg)
+            if use in key.uses:
+                seen.add(key.version)
+        if len(active := _active(section, use)) > 1:
+            versions = " and ".join(key.version for key in active)
+            msg = f"{name}: versions {versions} are both active for use {use}"
+            raise KeyringError(msg)
+
+
+def _check_distinct(every: tuple[KeyInfo, ...]) -> None:
+    """Refuse one key under two names: a rotation to itself, or ours as theirs."""
+    seen: dict[str, KeyInfo] = {}
+    for key in every:
+        if key.fingerprint is None:
+            continue
+        other = seen.setdefault(key.fingerprint, key)
+        if other is not key:
+            ours = Use.SIGN in other.uses or Use.DECRYPT in other.uses
+            theirs = Use.VERIFY in key.uses or Use.ENCRYPT in key.uses
+            hint = (
+                "; our own public key stands where AlipayHK's belongs"
+                if ours and theirs
+                else ""
+            )
+            msg = f"versions {other.version} and {key.version} are the same key{hint}"
+            raise KeyringError(msg)

@@ -1,0 +1,98 @@
+"""keyring.yaml: which versions there are and the state of each.
+
+The file is the contract with the security team; its form is in docs/operations.md.
+"""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field
+
+from gateway import documents
+from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyState, Use
+from gateway.protocol.fields import check_key_version
+
+FILE_NAME: Final = "keyring.yaml"
+_HEADER: Final = """\
+# A keyring: see docs/operations.md. `gateway keys` edits it; by hand, raise
+# `generation` with each change and replace the file in one step (mv).
+"""
+
+
+def _check_key_file(name: str) -> str:
+    if name in (".", "..") or Path(name).name != name:
+        msg = "must be the name of a file in the keyring's folder"
+        raise ValueError(msg)
+    return name
+
+
+class Entry(documents.Section):
+    """One key version. `use` is both where the pair is not split."""
+
+    version: Annotated[str, AfterValidator(check_key_version)]
+    state: KeyState
+    key: Annotated[str, AfterValidator(_check_key_file)] | None = None
+    use: tuple[Use, ...] | None = Field(default=None, min_length=1)
+
+    def uses(self, default: frozenset[Use]) -> frozenset[Use]:
+        """Give what the key is for, in a section whose default is `default`."""
+        return default if self.use is None else frozenset(self.use)
+
+
+class Manifest(documents.Section):
+    """A whole keyring.yaml. Both sections are required: half a file is none."""
+
+    generation: int = Field(ge=1)
+    partner: tuple[Entry, ...]
+    platform: tuple[Entry, ...]
+
+
+def load(folder: Path) -> documents.Document[Manifest]:
+    """Read the manifest of a keyring's folder.
+
+    Raises:
+        DocumentError: it cannot be used; every problem with its line.
+    """
+    return documents.load(folder / FILE_NAME, Manifest, check=_check_uses)
+
+
+def dump(manifest: Manifest) -> str:
+    """Give the manifest as the text of a keyring.yaml."""
+    lines = [f"{_HEADER}generation: {manifest.generation}"]
+    for name, section in (
+        ("partner", manifest.partner),
+        ("platform", manifest.platform),
+    ):
+        lines.append(f"{name}:" if section else f"{name}: []")
+        lines += [f"  - {_flow(entry)}" for entry in section]
+    return "\n".join(lines) + "\n"
+
+
+def _flow(entry: Entry) -> str:
+    parts = [f'version: "{entry.version}"', f"state: {entry.state}"]
+    if entry.key is not None:
+        parts.append(f"key: {entry.key}")
+    if entry.use is not None:
+        parts.append(f"use: [{', '.join(entry.use)}]")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _check_uses(tree: documents.Tree) -> list[documents.Finding]:
+    """Find uses that a section's keys cannot have, and keys without a file."""
+    findings: list[documents.Finding] = []
+    if not isinstance(tree, dict):
+        return findings
+    for name, allowed in (("partner", PARTNER_USES), ("platform", PLATFORM_USES)):
+        section = tree.get(name)
+        for index, entry in enumerate(section if isinstance(section, list) else ()):
+            if not isinstance(entry, dict):
+                continue
+            uses = entry.get("use")
+            for use in uses if isinstance(uses, list) else ():
+                if use in set(Use) - allowed:
+                    message = f"a {name} key cannot {use}; it may {' and '.join(sorted(allowed))}"
+                    findings.append(documents.Finding((name, index, "use"), message))
+            if entry.get("state") != KeyState.DESTROYED and not entry.get("key"):
+                message = "this key is required"
+                findings.append(documents.Finding((name, index, "key"), message))
+    return findings
