@@ -229,6 +229,9 @@ def _finding(model: type[BaseModel], details: ErrorDetails) -> Finding:
         "int_parsing": "must be a whole number",
         "float_parsing": "must be a number",
         "bool_parsing": "must be true or false",
+        "model_type": "must be a mapping of keys to values",
+        "tuple_type": "must be a list",
+        "string_type": "must be text",
         "value_error": str(context.get("error", "")),
     }.get(kind)
     return Finding(location, message or _lower_first(details["msg"]))

@@ -232,6 +232,10 @@ class ResponseStale(UntrustedAnswer):
     code = "response_stale"
     title = "The answer's time is too far from our clock"
 
+    def __init__(self, detail: str, skew_s: float) -> None:
+        super().__init__(detail)
+        self.skew_s = skew_s
+
 
 class ResponseMalformed(UntrustedAnswer):
     """Not HTTP as we accept it, a repeated critical header, no readable time."""

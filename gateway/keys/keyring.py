@@ -22,15 +22,24 @@ from gateway.protocol import PublicKey, PublicKeys
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
-    """An immutable ring. Build it with `Keyring.of`, which checks it."""
+    """An immutable ring. Build it with `Keyring.of`, which checks it.
+
+    Attributes:
+        partner: what is known of our versions, in every state.
+        platform: what is known of AlipayHK's.
+        verifiers: AlipayHK's keys that may verify, the active one first.
+        decrypters: our keys that may decrypt, the active one first.
+        active_signer: our key that signs, if one is active.
+        active_recipient: AlipayHK's key to encrypt to, if one is active.
+    """
 
     generation: int
     partner: tuple[KeyInfo, ...]
     platform: tuple[KeyInfo, ...]
     verifiers: PublicKeys
-    _signer: PrivateKey | None = field(repr=False)
-    _recipient: PublicKey | None = field(repr=False)
-    _unwrappers: tuple[PrivateKey, ...] = field(repr=False)
+    decrypters: tuple[PrivateKey, ...] = field(repr=False)
+    active_signer: PrivateKey | None = field(repr=False)
+    active_recipient: PublicKey | None = field(repr=False)
 
     @classmethod
     def of(
@@ -55,9 +64,9 @@ class Keyring:
             ours,
             theirs,
             _publics(_processing(theirs, Use.VERIFY)),
+            _keys(pairs, _processing(ours, Use.DECRYPT)),
             next(iter(_keys(pairs, _active(ours, Use.SIGN))), None),
             next(iter(_publics(_active(theirs, Use.ENCRYPT))), None),
-            _keys(pairs, _processing(ours, Use.DECRYPT)),
         )
 
     @property
@@ -67,10 +76,10 @@ class Keyring:
         Raises:
             KeyUnavailable: no key of the partner is active for signing.
         """
-        if self._signer is None:
+        if self.active_signer is None:
             msg = "No partner key is active for signing. Activate one in the keyring."
             raise KeyUnavailable(msg)
-        return self._signer
+        return self.active_signer
 
     @property
     def recipient(self) -> PublicKey:
@@ -79,12 +88,12 @@ class Keyring:
         Raises:
             KeyUnavailable: no key of the platform is active for encryption.
         """
-        if self._recipient is None:
+        if self.active_recipient is None:
             msg = (
                 "No platform key is active for encryption. Activate one in the keyring."
             )
             raise KeyUnavailable(msg)
-        return self._recipient
+        return self.active_recipient
 
     def unwrappers(self, version: str | None) -> tuple[PrivateKey, ...]:
         """Give the keys that may unwrap: the named one, or all if none is named.
@@ -93,7 +102,7 @@ class Keyring:
             KeyVersionUnknown: the named version may not decrypt, or no key may.
         """
         found = tuple(
-            key for key in self._unwrappers if version in (None, key.public.version)
+            key for key in self.decrypters if version in (None, key.public.version)
         )
         if not found:
             msg = (

@@ -65,7 +65,8 @@ class KeyStore:
         self._source = source
         self._accept = accept
         self._listener = listener
-        self._ring: Keyring | None = None
+        self.ring: Keyring | None = None
+        """The ring in use, if one could be loaded yet."""
         self._seen: object = None
         self.problem: str | None = "the keyring is not loaded yet"
         """Why the source's present content is not in use; None if it is."""
@@ -77,10 +78,10 @@ class KeyStore:
         Raises:
             KeyUnavailable: no ring could be loaded yet.
         """
-        if self._ring is None:
+        if self.ring is None:
             msg = f"The keyring of client {self.client} could not be loaded."
             raise KeyUnavailable(msg)
-        return self._ring
+        return self.ring
 
     async def reload(self) -> bool:
         """Take up what the source holds now, whole, or change nothing.
@@ -93,10 +94,10 @@ class KeyStore:
             self._check_generation(ring)
             await self._accept(ring)
         except SetupError as error:
-            self.problem = error.detail
-            self._listener.failed(self.client, error.detail)
-            return False
-        self._ring = ring
+            return self._refused(error.detail)
+        except Exception as error:  # noqa: BLE001 - whatever it is, keep the last good
+            return self._refused(f"a defect of the gateway ({type(error).__name__})")
+        self.ring = ring
         self.problem = None
         self._listener.loaded(self.client, ring)
         return True
@@ -112,9 +113,14 @@ class KeyStore:
             before = now
 
     def _check_generation(self, ring: Keyring) -> None:
-        if self._ring is not None and ring.generation < self._ring.generation:
+        if self.ring is not None and ring.generation < self.ring.generation:
             msg = (
-                f"generation {ring.generation} is older than {self._ring.generation}, "
+                f"generation {ring.generation} is older than {self.ring.generation}, "
                 "which is in use; a change raises it, also one that goes back"
             )
             raise KeyringError(msg)
+
+    def _refused(self, reason: str) -> bool:
+        self.problem = reason
+        self._listener.failed(self.client, reason)
+        return False

@@ -43,6 +43,15 @@ from gateway.protocol.results import REFUSALS, read_result
 from gateway.protocol.signature import base_of, matches
 from gateway.protocol.timestamps import Freshness, parse_time
 
+CRITICAL_HEADERS: Final = (
+    "Signature",
+    "Response-Time",
+    "Client-Id",
+    "Encrypt",
+    "Content-Type",
+)
+"""Headers of a response that may occur once: two readers may take two values."""
+
 _PROOF: Final = Proof()
 
 
@@ -65,9 +74,8 @@ def verify_response(
     Raises:
         UntrustedAnswer: one of its kinds; see the table above.
     """
-    signature, time_text, client_id, encrypt = (
-        single(received.headers, name, ResponseMalformed)
-        for name in ("Signature", "Response-Time", "Client-Id", "Encrypt")
+    signature, time_text, client_id, encrypt, _ = (
+        single(received.headers, name) for name in CRITICAL_HEADERS
     )
     sent = request.draft
     if signature is None or time_text is None:

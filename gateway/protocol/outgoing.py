@@ -23,7 +23,7 @@ from gateway.protocol.signature import base_of
 
 # RFC 3986 3.3 and 3.4: what may stand in an origin-form target, escapes whole.
 _SEGMENT = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
-_TARGET = re.compile(rf"/{_SEGMENT}*(?:\?(?:{_SEGMENT}|\?)*)?")
+_TARGET = re.compile(rf"/{_SEGMENT}*(?:\?(?:{_SEGMENT}|\?)+)?")
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 

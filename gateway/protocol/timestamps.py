@@ -73,4 +73,4 @@ class Freshness:
                 f"clock; {self.tolerance.total_seconds():.0f} s are allowed "
                 "(clock_tolerance_s). Check the clock of this machine first."
             )
-            raise ResponseStale(msg)
+            raise ResponseStale(msg, skew.total_seconds())

@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+import argparse
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Declare `-c FILE`."""
+    parser.add_argument(
+        "-c",
+        "--config",
+        type=Path,
+        default=Path("config.yaml"),
+        metavar="FILE",
+        help="the configuration (default: config.yaml)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Declare `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+
+def environment() -> Mapping[str, str]:
+    """Give the environment that `${NAME}` in a configuration is read from."""
+    return os.environ  # noqa: TID251 - the one place that reads it

@@ -1,0 +1,46 @@
+r"""Run the gateway: plain JSON in, AlipayHK's verified answer out.
+
+Examples:
+  gateway serve                          with ./config.yaml
+  gateway serve -c /etc/gateway.yaml
+
+  curl -i http://127.0.0.1:8080/api/open/alipay/v1/content/synchronize \
+       -H 'Content-Type: application/json' -d @order.json
+
+signals:
+  SIGTERM  finish what is under way, then end with status 0
+  SIGHUP   read configuration and keys again, whole or not at all
+
+One JSON line per exchange goes to standard output, one per event of the gateway
+itself to standard error. Health and metrics: /livez, /readyz and /metrics on the
+admin listener. A change in a keyring's folder is taken up by itself.
+"""
+
+import argparse
+import asyncio
+import sys
+from functools import partial
+from pathlib import Path
+
+from gateway import config
+from gateway.cli.options import add_config, environment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `gateway serve`."""
+    add_config(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until a signal ends it."""
+    asyncio.run(_serve(arguments.config))
+    return 0
+
+
+async def _serve(file: Path) -> None:
+    from gateway.app import Gateway
+
+    load = partial(config.load, file, environment())
+    gateway = Gateway(load(), load, stdout=sys.stdout, stderr=sys.stderr)
+    gateway.handle_signals()
+    await gateway.run()

@@ -1,0 +1,1 @@
+"""Where HTTP meets the relay: inbound, upstream and admin, on aiohttp."""

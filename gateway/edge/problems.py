@@ -1,0 +1,62 @@
+"""The one table from error to HTTP: RFC 9457 problems."""
+
+import json
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final
+
+from aiohttp import web
+
+from gateway.errors import ExchangeError
+
+STATUS: Final = MappingProxyType(
+    {
+        "invalid_request": HTTPStatus.BAD_REQUEST,
+        "unauthenticated": HTTPStatus.UNAUTHORIZED,
+        "forbidden": HTTPStatus.FORBIDDEN,
+        "unknown_route": HTTPStatus.NOT_FOUND,
+        "method_not_allowed": HTTPStatus.METHOD_NOT_ALLOWED,
+        "request_too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
+        "encryption_required": HTTPStatus.BAD_REQUEST,
+        "encryption_unavailable": HTTPStatus.BAD_REQUEST,
+        "key_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+        "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
+        "upstream_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+        "upstream_timeout": HTTPStatus.GATEWAY_TIMEOUT,
+        "upstream_disconnected": HTTPStatus.BAD_GATEWAY,
+        "signature_missing": HTTPStatus.BAD_GATEWAY,
+        "signature_invalid": HTTPStatus.BAD_GATEWAY,
+        "key_version_unknown": HTTPStatus.BAD_GATEWAY,
+        "client_id_mismatch": HTTPStatus.BAD_GATEWAY,
+        "response_stale": HTTPStatus.BAD_GATEWAY,
+        "response_malformed": HTTPStatus.BAD_GATEWAY,
+        "response_too_large": HTTPStatus.BAD_GATEWAY,
+        "decryption_failed": HTTPStatus.BAD_GATEWAY,
+        "encryption_downgraded": HTTPStatus.BAD_GATEWAY,
+        "internal_error": HTTPStatus.INTERNAL_SERVER_ERROR,
+    }
+)
+"""HTTP status by code: the contract's table."""
+
+
+def problem(error: ExchangeError, exchange_id: str) -> web.Response:
+    """Give the response for an error: what happened and whether to send again."""
+    status = STATUS[error.code]
+    members = {
+        "type": f"urn:alipayhk-gateway:problem:{error.code}",
+        "title": error.title,
+        "status": int(status),
+        "detail": error.detail,
+        "code": error.code,
+        "outcome": str(error.outcome),
+        "exchange_id": exchange_id,
+    }
+    response = web.Response(
+        status=status,
+        body=json.dumps(members).encode(),
+        content_type="application/problem+json",
+    )
+    if error.code == "method_not_allowed":
+        response.headers["Allow"] = "POST"
+    return response

@@ -1,0 +1,212 @@
+"""What one configuration makes: keyrings under watch, upstreams, a relay.
+
+Together with `gateway.app` this is the composition root: the real clock and the
+real entropy are bound here and nowhere else.
+"""
+
+import asyncio
+import os
+import ssl
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+from gateway import config
+from gateway.config import Encryption, Settings
+from gateway.edge.upstream import HttpUpstream, open_session, tls_context
+from gateway.errors import SetupError
+from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.keyring import Keyring
+from gateway.keys.store import KeyringListener, KeyStore
+from gateway.relay.exchange import Relay
+from gateway.relay.routes import Client, Route, Routes
+from gateway.relay.selftest import self_test
+
+_ENCRYPTS: Final = {
+    Encryption.OFF: False,
+    Encryption.OPTIONAL: None,
+    Encryption.REQUIRED: True,
+}
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        """Give the present moment, in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Give seconds that never go back."""
+        return time.monotonic()
+
+
+CLOCK: Final = SystemClock()
+ENTROPY: Final = os.urandom
+
+
+class Plant:
+    """One configuration at work. A reload starts a new one and ends the old.
+
+    Args:
+        settings: the configuration.
+        listener: is told of each keyring that is taken up or refused.
+    """
+
+    def __init__(self, settings: Settings, listener: KeyringListener) -> None:
+        self.settings = settings
+        self._ending = asyncio.Event()
+        self._started: asyncio.Future[Relay] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self._stores = {
+            client.name: KeyStore(
+                client.name,
+                KeyringFolder(client.keyring),
+                partial(self_test, entropy=ENTROPY),
+                listener,
+            )
+            for client in settings.clients
+        }
+
+    async def start(self, tasks: asyncio.TaskGroup) -> Relay:
+        """Start in `tasks`, load every keyring once, and give the relay.
+
+        A keyring that cannot be loaded is no error: its client's exchanges are
+        `key_unavailable` until it can be; see `reasons`.
+
+        Raises:
+            SetupError: a TLS file cannot be used.
+        """
+        tasks.create_task(self._run())
+        return await self._started
+
+    async def load(self) -> None:
+        """Load every keyring once; `reasons` says what could not be."""
+        for store in self._stores.values():
+            await store.reload()
+
+    def end(self) -> None:
+        """Close the upstreams and stop watching. Cuts exchanges under way."""
+        self._ending.set()
+
+    def reasons(self) -> list[str]:
+        """Give why exchanges of some client cannot be carried out."""
+        return [
+            f"{name}: {reason}"
+            for name, store in self._stores.items()
+            for reason in self._reasons(name, store)
+        ]
+
+    def warnings(self) -> list[str]:
+        """Give what is wrong and does not stop traffic yet."""
+        return [
+            f"{name}: generation {store.ring.generation} stays in use: {reason}"
+            for name, store in self._stores.items()
+            if store.ring is not None
+            for reason in (store.problem or "").splitlines()
+        ]
+
+    async def _run(self) -> None:
+        try:
+            async with AsyncExitStack() as stack, asyncio.TaskGroup() as watchers:
+                relay = await self._relay(stack)
+                await self.load()
+                watching = [
+                    watchers.create_task(store.watch())
+                    for store in self._stores.values()
+                ]
+                self._started.set_result(relay)
+                await self._ending.wait()
+                for task in watching:
+                    task.cancel()
+        except* SetupError as errors:
+            self._started.set_exception(errors.exceptions[0])
+
+    async def _relay(self, stack: AsyncExitStack) -> Relay:
+        clients = {
+            each.name: await self._client(each, stack) for each in self.settings.clients
+        }
+        routes = Routes(
+            Route(
+                each.path,
+                clients[each.client],
+                _ENCRYPTS[each.encryption],
+                each.timeout_s,
+            )
+            for each in self.settings.routes
+        )
+        return Relay(routes, CLOCK, ENTROPY)
+
+    async def _client(self, each: config.Client, stack: AsyncExitStack) -> Client:
+        session = await stack.enter_async_context(
+            open_session(tls=tls_of(each), connect_timeout_s=each.connect_timeout_s)
+        )
+        return Client(
+            each.name,
+            each.client_id,
+            self._stores[each.name],
+            HttpUpstream(each.upstream, session, each.max_response_bytes),
+            timedelta(seconds=each.clock_tolerance_s),
+            each.time_offset,
+            each.send_key_version,
+            each.encrypted_content_type,
+            each.reuse_content_key,
+        )
+
+    def _reasons(self, name: str, store: KeyStore) -> list[str]:
+        ring = store.ring
+        if ring is None:
+            return (store.problem or "").splitlines()
+        encrypts = any(
+            route.client == name and route.encryption is not Encryption.OFF
+            for route in self.settings.routes
+        )
+        missing = {
+            "no partner key is active for signing": ring.active_signer is None,
+            "no platform key may verify": not ring.verifiers,
+            "no platform key is active for encryption": encrypts
+            and ring.active_recipient is None,
+            "no partner key may decrypt": encrypts and not ring.decrypters,
+        }
+        return [reason for reason, applies in missing.items() if applies]
+
+
+def tls_of(client: config.Client) -> ssl.SSLContext:
+    """Make a client's TLS settings.
+
+    Raises:
+        SetupError: one of its files cannot be used.
+    """
+    tls = client.tls
+    try:
+        return tls_context(tls.ca_file, tls.certificate, tls.private_key)
+    except OSError as error:
+        reason = error.strerror or "not PEM as it must be"
+        msg = f"client {client.name}: tls: a file cannot be used: {reason}"
+        raise SetupError(msg) from error
+
+
+async def check(settings: Settings) -> list[str]:
+    """Load every keyring and TLS file as serving would. Gives what is wrong."""
+    problems = []
+    for client in settings.clients:
+        try:
+            tls_of(client)
+        except SetupError as error:
+            problems.append(error.detail)
+    plant = Plant(settings, _Silent())
+    await plant.load()
+    return problems + plant.reasons()
+
+
+class _Silent:
+    """A listener for a plant that nobody watches."""
+
+    def loaded(self, client: str, ring: Keyring) -> None:
+        """Take no note."""
+
+    def failed(self, client: str, reason: str) -> None:
+        """Take no note."""

@@ -1,0 +1,1 @@
+"""The exchange. Begin with `gateway.relay.exchange`."""

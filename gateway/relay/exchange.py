@@ -1,0 +1,193 @@
+"""The exchange: a service's bytes in, AlipayHK's verified bytes out.
+
+    prepare → encrypt → sign → send → verify → decrypt
+
+`Relay._exchange` is those lines; everything else here serves them. The bytes that
+are signed are the bytes that are sent, and the bytes that were verified are the
+bytes that are passed back.
+"""
+
+from dataclasses import dataclass, field
+
+from gateway.errors import DecryptionFailed, ResponseStale
+from gateway.events import REFUSED, VERIFIED, ExchangeRecord
+from gateway.keys.keyring import Keyring
+from gateway.protocol import (
+    CONTENT_KEY_BYTES,
+    Draft,
+    Freshness,
+    Headers,
+    ReceivedResponse,
+    SignedMessage,
+    UnsignedRefusal,
+    VerifiedResponse,
+    attach_signature,
+    check_request_body,
+    decrypt,
+    draft_request,
+    encrypt,
+    format_time,
+    read_encryption,
+    read_result,
+    signature_base,
+    verify_response,
+)
+from gateway.relay.ports import Clock, Entropy
+from gateway.relay.routes import Call, Client, Route, Routes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the service.
+
+    Attributes:
+        headers: AlipayHK's, all of them; the edge picks those that are passed on.
+        verified: False for an unsigned refusal.
+    """
+
+    status: int
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    verified: bool = True
+
+
+class Relay:
+    """Carries out exchanges. Holds nothing that belongs to one of them."""
+
+    def __init__(self, routes: Routes, clock: Clock, entropy: Entropy) -> None:
+        self._routes = routes
+        self._clock = clock
+        self._entropy = entropy
+
+    async def exchange(self, call: Call, record: ExchangeRecord) -> Answer:
+        """Bring a call to AlipayHK and its verified answer back.
+
+        Args:
+            call: what the service sent.
+            record: filled in as the exchange goes, also where it fails.
+
+        Raises:
+            ExchangeError: no answer may be passed on; its outcome says whether
+                AlipayHK may have acted.
+        """
+        route = self._routes.find(call)
+        record.client, record.route = route.client.name, route.path
+        record.encrypted = route.encryption_for(call.encrypt)
+        check_request_body(call.body)
+        answer = await self._exchange(route, call, record)
+        record.code = VERIFIED if answer.verified else REFUSED
+        return answer
+
+    async def _exchange(
+        self, route: Route, call: Call, record: ExchangeRecord
+    ) -> Answer:
+        client, ring = route.client, route.client.keyrings.current
+        draft = self._prepare(client, call)
+        content_key = self._entropy(CONTENT_KEY_BYTES) if record.encrypted else None
+        if content_key is not None:
+            draft = _encrypt(client, ring, draft, content_key)
+        request = await _sign(client, ring, draft, record)
+        received = await self._send(route, request, record)
+        response = self._verify(client, ring, request, received, record)
+        if isinstance(response, UnsignedRefusal):
+            return _refused(response, record)
+        body = await _decrypt(client, ring, response, content_key)
+        return _verified(response, body, record)
+
+    def _prepare(self, client: Client, call: Call) -> Draft:
+        return draft_request(
+            target=call.target,
+            client_id=client.client_id,
+            time=format_time(self._clock.now(), client.zone),
+            body=call.body,
+        )
+
+    async def _send(
+        self, route: Route, request: SignedMessage, record: ExchangeRecord
+    ) -> ReceivedResponse:
+        started = self._clock.monotonic()
+        try:
+            return await route.client.upstream.send(request, timeout_s=route.timeout_s)
+        finally:
+            record.upstream_seconds = self._clock.monotonic() - started
+
+    def _verify(
+        self,
+        client: Client,
+        ring: Keyring,
+        request: SignedMessage,
+        received: ReceivedResponse,
+        record: ExchangeRecord,
+    ) -> VerifiedResponse | UnsignedRefusal:
+        now = self._clock.now()
+        try:
+            response = verify_response(
+                received,
+                request=request,
+                keys=ring.verifiers,
+                freshness=Freshness(now, client.clock_tolerance),
+            )
+        except ResponseStale as error:
+            record.clock_skew_s = error.skew_s
+            raise
+        if isinstance(response, VerifiedResponse):
+            record.verified_by = response.key_version
+            record.clock_skew_s = (response.time - now).total_seconds()
+        return response
+
+
+def _encrypt(client: Client, ring: Keyring, draft: Draft, content_key: bytes) -> Draft:
+    return encrypt(
+        draft,
+        content_key,
+        ring.recipient,
+        content_type=client.encrypted_content_type,
+        send_key_version=client.send_key_version,
+    )
+
+
+async def _sign(
+    client: Client, ring: Keyring, draft: Draft, record: ExchangeRecord
+) -> SignedMessage:
+    signer = ring.signer
+    signature = await signer.sign(signature_base(draft))
+    record.key_version = signer.public.version
+    version = signer.public.version if client.send_key_version else None
+    return attach_signature(draft, signature, key_version=version)
+
+
+async def _decrypt(
+    client: Client,
+    ring: Keyring,
+    response: VerifiedResponse,
+    request_key: bytes | None,
+) -> bytes:
+    """Give the plain body of a verified response, encrypted or not.
+
+    Where no key version is named, each key that may decrypt is tried: a wrong one
+    gives random bytes, not an error, so only the whole decryption tells.
+    """
+    if response.encrypt is None:
+        return response.body
+    if client.reuse_content_key and request_key is not None:
+        return decrypt(response, request_key)
+    encryption = read_encryption(response)
+    for key in ring.unwrappers(encryption.key_version):
+        try:
+            return decrypt(response, await key.unwrap(encryption.wrapped_key))
+        except DecryptionFailed:
+            continue
+    raise DecryptionFailed
+
+
+def _verified(
+    response: VerifiedResponse, body: bytes, record: ExchangeRecord
+) -> Answer:
+    result = read_result(body)
+    record.result_code = result.code if result else None
+    return Answer(response.status, response.headers, body)
+
+
+def _refused(response: UnsignedRefusal, record: ExchangeRecord) -> Answer:
+    record.result_code = response.result.code
+    return Answer(response.status, response.headers, response.body, verified=False)

@@ -1,0 +1,83 @@
+"""Log lines: one JSON object each, never a body, key, signature or credential.
+
+Exchanges go to standard output, one line each; what happens to the gateway itself
+goes to standard error. A reader that went away does not stop traffic.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Final, TextIO
+
+from gateway.events import ExchangeRecord
+from gateway.keys.keyring import Keyring
+
+_ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s")
+
+Now = Callable[[], datetime]
+
+
+class ExchangeLog:
+    """One line per exchange, with the names of the metrics. An `Observer`."""
+
+    def __init__(self, stream: TextIO, now: Now) -> None:
+        self._stream = stream
+        self._now = now
+
+    def __call__(self, record: ExchangeRecord) -> None:
+        """Write the line of a finished exchange, without what does not apply."""
+        fields = {
+            name: round(value, 6) if name in _ROUNDED else value
+            for name, value in asdict(record).items()
+            if value is not None
+        }
+        _write(
+            self._stream, {"time": _text(self._now()), "event": "exchange", **fields}
+        )
+
+
+class EventLog:
+    """What happens to the gateway itself. A `KeyringListener`."""
+
+    def __init__(self, stream: TextIO, now: Now) -> None:
+        self._stream = stream
+        self._now = now
+
+    def event(self, name: str, **fields: object) -> None:
+        """Write a line for something that happened."""
+        _write(self._stream, {"time": _text(self._now()), "event": name, **fields})
+
+    def loaded(self, client: str, ring: Keyring) -> None:
+        """Note a keyring that is in use from now on."""
+        self.event(
+            "keyring_loaded",
+            client=client,
+            generation=ring.generation,
+            signs=_version(ring),
+            verifies=[key.version for key in ring.verifiers],
+        )
+
+    def failed(self, client: str, reason: str) -> None:
+        """Note a keyring that was refused."""
+        self.event(
+            "keyring_refused",
+            client=client,
+            reason=reason,
+            consequence="the last good keyring, if there is one, stays in use",
+        )
+
+
+def _version(ring: Keyring) -> str | None:
+    return ring.active_signer.public.version if ring.active_signer else None
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _write(stream: TextIO, fields: dict[str, object]) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(json.dumps(fields) + "\n")
+        stream.flush()

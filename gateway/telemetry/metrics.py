@@ -1,0 +1,111 @@
+"""Prometheus metrics. Names and labels are the public contract."""
+
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+
+from gateway.events import REFUSED, VERIFIED, ExchangeRecord
+from gateway.keys.keyring import Keyring
+
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+_JUDGEMENTS: Final = frozenset(
+    {
+        REFUSED,
+        "signature_missing",
+        "signature_invalid",
+        "key_version_unknown",
+        "client_id_mismatch",
+        "response_stale",
+        "response_malformed",
+        "encryption_downgraded",
+    }
+)
+"""Codes that are a verdict of the verification itself."""
+
+
+class Metrics:
+    """Counts exchanges and keyrings. An `Observer` and a `KeyringListener`."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._exchanges = self._counter(
+            "gateway_exchanges", "Exchanges by how they ended.", "client route code"
+        )
+        self._seconds = self._histogram(
+            "gateway_exchange_seconds", "From request to answer.", "client route"
+        )
+        self._upstream_seconds = self._histogram(
+            "gateway_upstream_seconds", "Of it, waiting for AlipayHK.", "client route"
+        )
+        self._signatures = self._counter(
+            "gateway_signatures", "Requests signed.", "client key_version"
+        )
+        self._verifications = self._counter(
+            "gateway_verifications",
+            "Answers judged; key_version is empty where no key verified.",
+            "client key_version result",
+        )
+        self._generation = self._gauge(
+            "gateway_keyring_generation", "The generation in use.", "client"
+        )
+        self._failures = self._counter(
+            "gateway_keyring_reload_failures",
+            "Keyrings that were refused; the last good one stays in use.",
+            "client",
+        )
+        self._skew = self._gauge(
+            "gateway_clock_skew_seconds",
+            "Response-Time minus our clock, of the last signed answer.",
+            "client",
+        )
+        self._in_flight = self._gauge("gateway_in_flight", "Exchanges under way.", "")
+
+    def __call__(self, record: ExchangeRecord) -> None:
+        """Count a finished exchange."""
+        client, route = record.client, record.route
+        self._exchanges.labels(client, route, record.code).inc()
+        self._seconds.labels(client, route).observe(record.seconds)
+        if record.upstream_seconds is not None:
+            self._upstream_seconds.labels(client, route).observe(
+                record.upstream_seconds
+            )
+        if record.key_version is not None:
+            self._signatures.labels(client, record.key_version).inc()
+        if record.verified_by is not None:
+            self._verifications.labels(client, record.verified_by, VERIFIED).inc()
+        elif record.code in _JUDGEMENTS:
+            self._verifications.labels(client, "", record.code).inc()
+        if record.clock_skew_s is not None:
+            self._skew.labels(client).set(record.clock_skew_s)
+
+    def count_in_flight(self, in_flight: Callable[[], int]) -> None:
+        """Take the number of exchanges under way from there."""
+        self._in_flight.set_function(in_flight)
+
+    def loaded(self, client: str, ring: Keyring) -> None:
+        """Note the generation that is in use."""
+        self._generation.labels(client).set(ring.generation)
+        self._failures.labels(client)  # at zero, so that an alert sees the first
+
+    def failed(self, client: str, reason: str) -> None:  # noqa: ARG002 - a listener
+        """Count a keyring that was refused."""
+        self._failures.labels(client).inc()
+
+    def expose(self) -> bytes:
+        """Give all metrics in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, text: str, labels: str) -> Counter:
+        return Counter(name, text, labels.split(), registry=self._registry)
+
+    def _gauge(self, name: str, text: str, labels: str) -> Gauge:
+        return Gauge(name, text, labels.split(), registry=self._registry)
+
+    def _histogram(self, name: str, text: str, labels: str) -> Histogram:
+        registry = self._registry
+        return Histogram(
+            name, text, labels.split(), registry=registry, buckets=_SECONDS
+        )
