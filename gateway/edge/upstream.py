@@ -6,6 +6,7 @@ byte of the request went out is known, so that `not_sent` is never a guess.
 """
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -232,5 +233,6 @@ def _translate(error: aiohttp.ClientError, *, written: bool) -> NoReturn:
 def _reason(error: aiohttp.ClientError) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its TLS certificate does not verify"
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else None
-    return (cause.strerror if cause else None) or type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
+        return os.strerror(error.os_error.errno)
+    return type(error).__name__

@@ -103,6 +103,8 @@ class SimulatedResponse:
             > MAX_HEADER_BYTES
         ):
             return ResponseMalformed
+        if any(name == "Content-Encoding" for name, _ in self.headers):
+            return ResponseMalformed
         if len(self.body) > MAX_BODY_BYTES:
             return ResponseTooLarge
         return _ERRORS.get(self.delivery)

@@ -22,28 +22,31 @@ class ResultMemory:
     """Final results by requestId. The oldest is forgotten when it is full.
 
     A result that is not final is not kept: after UNKNOWN_EXCEPTION the same request
-    may succeed, and after PARAM_ILLEGAL a corrected one may.
+    may succeed, and after PARAM_ILLEGAL a corrected one may. Nor is one without a
+    requestId, for which the key is None.
     """
 
     _results: OrderedDict[RequestKey, tuple[bytes, ResultInfo]] = field(
         default_factory=OrderedDict, repr=False
     )
 
-    def recall(self, key: RequestKey, body: bytes) -> ResultInfo | None:
+    def recall(self, key: RequestKey | None, body: bytes) -> ResultInfo | None:
         """Give the result that `key` has, if it has one.
 
         Raises:
             RequestIdReused: it has one, for another body.
         """
-        digest, result = self._results.get(key, (None, None))
-        if digest is not None and digest != _digest(body):
-            msg = "requestId was used before, with another content"
+        if key is None or key not in self._results:
+            return None
+        digest, result = self._results[key]
+        if digest != _digest(body):
+            msg = "requestId was used before, with another body"
             raise RequestIdReused(msg)
         return result
 
-    def keep(self, key: RequestKey, body: bytes, result: ResultInfo) -> None:
+    def keep(self, key: RequestKey | None, body: bytes, result: ResultInfo) -> None:
         """Keep a result, if it is final."""
-        if result in FINAL:
+        if key is not None and result in FINAL:
             self._results[key] = (_digest(body), result)
         if len(self._results) > _CAPACITY:
             self._results.popitem(last=False)

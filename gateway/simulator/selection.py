@@ -1,4 +1,6 @@
-"""Which fault a request gets. The first of these that names one decides:
+"""Which fault a request gets.
+
+The first of these that names one decides:
 
 1. the query: `?simulate=NAME`. It is part of the signed target.
 2. the body: a `contentId` of the form `simulate:NAME`, found after decryption, so it

@@ -3,7 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.exposition import generate_latest
 
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
@@ -30,6 +36,7 @@ class Metrics:
     """Counts exchanges and keyrings. An `Observer` and a `KeyringListener`."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # a second series for each one, which nobody reads
         self._registry = CollectorRegistry()
         self._exchanges = self._counter(
             "gateway_exchanges", "Exchanges by how they ended.", "client route code"
