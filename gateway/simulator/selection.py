@@ -32,12 +32,12 @@ class StandingOrder:
 
     def take(self) -> Fault:
         """Give the fault for one request, and count it."""
-        if self.left is None:
-            return self.fault
-        if self.left == 0:
-            return NO_FAULT
-        self.left -= 1
-        return self.fault
+        fault = self.fault
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0:
+                self.fault, self.left = NO_FAULT, None
+        return fault
 
 
 def fault_for(target: str, value: JsonObject, standing: StandingOrder) -> Fault:

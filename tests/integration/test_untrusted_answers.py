@@ -71,6 +71,12 @@ def when(**shift):
     return moment.isoformat(timespec="seconds")
 
 
+def compressed(wallet, request):
+    reply = wallet.signed(request, gzip.compress(peer.SUCCESS))
+    reply.headers.append(("Content-Encoding", "gzip"))
+    return reply
+
+
 SIGNATURE = "algorithm=RSA256,keyVersion=1,signature="
 UNTRUSTED = {
     "another body": (body(peer.SUCCESS + b" "), "signature_invalid"),
@@ -215,12 +221,6 @@ UNTRUSTED = {
 
 def raw(_wallet, _request, headers, body=b""):
     return b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n" + body
-
-
-def compressed(wallet, request):
-    reply = wallet.signed(request, gzip.compress(peer.SUCCESS))
-    reply.headers.append(("Content-Encoding", "gzip"))
-    return reply
 
 
 @pytest.fixture

@@ -554,7 +554,7 @@ def test_a_signed_request_time_that_cannot_be_read_is_invalid(
 def test_a_request_line_that_is_not_unicode_is_refused(
     method, target, partner_key, partner_public
 ):
-    """HTTP parsers decode stray bytes of a target to lone surrogates."""
+    """Some HTTP parsers decode stray bytes of a target to lone surrogates."""
     received = ReceivedRequest(method, target, peer.call(partner_key).headers, b"{}")
     with pytest.raises((InvalidRequest, SignatureInvalid)):
         verify_request(received, keys=[partner_public])

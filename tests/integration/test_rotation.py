@@ -1,0 +1,329 @@
+"""Keys that change in the folder while the gateway runs."""
+
+import os
+import re
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+from gateway.keys import formats
+from tests import peer
+from tests.integration.conftest import write_config, write_private, write_ring
+
+ROTATED = """\
+generation: 2
+partner:
+  - {version: "1", state: deactivated, key: partner-1.pem}
+  - {version: "2", state: active, key: partner-2.pem}
+platform:
+  - {version: "1", state: active, key: platform-1.pem}
+"""
+
+
+def signed_by(arrived):
+    return re.search(r"keyVersion=(\w+)", arrived.header("Signature"))[1]
+
+
+async def generation(house, number):
+    await house.seen(
+        lambda: any(e["generation"] == number for e in house.events("keyring_loaded")),
+        f"generation {number} was not taken up",
+    )
+
+
+async def refused(house, times=1):
+    await house.seen(
+        lambda: len(house.events("keyring_refused")) >= times, "nothing was refused"
+    )
+    return house.events("keyring_refused")[-1]["reason"]
+
+
+async def test_the_next_requests_are_signed_by_the_new_version(house, other_key):
+    await house.caller.post()
+    write_private(house.ring / "partner-2.pem", other_key)
+    (house.ring / "keyring.yaml").write_text(ROTATED)
+    await generation(house, 2)
+    got = await house.caller.post()
+    assert [signed_by(arrived) for arrived in house.wallet.arrived] == ["1", "2"]
+    assert got.header("Gateway-Verified") == "true"
+    assert await house.metric('gateway_keyring_generation{client="hk"}') == 2
+    series = 'gateway_signatures_total{client="hk",key_version="%s"}'
+    assert await house.metric(series % 1) == 1
+    assert await house.metric(series % 2) == 1
+
+
+async def test_the_old_version_still_decrypts_for_the_overlap(house, other_key):
+    write_private(house.ring / "partner-2.pem", other_key)
+    (house.ring / "keyring.yaml").write_text(ROTATED)
+    await generation(house, 2)
+    house.wallet.answer = lambda r: house.wallet.encrypted(r, peer.SUCCESS, version="1")
+    named = await house.caller.post(headers=[("Gateway-Encrypt", "true")])
+    house.wallet.answer = lambda r: house.wallet.encrypted(
+        r, peer.SUCCESS, version=None
+    )
+    unnamed = await house.caller.post(headers=[("Gateway-Encrypt", "true")])
+    assert named.body == unnamed.body == peer.SUCCESS
+
+
+async def test_alipayhks_new_key_verifies_beside_the_old_one(house, other_key):
+    (house.ring / "platform-2.pem").write_text(
+        formats.public_pem(other_key.public_key())
+    )
+    (house.ring / "keyring.yaml").write_text(
+        "generation: 2\n"
+        'partner:\n  - {version: "1", state: active, key: partner-1.pem}\n'
+        "platform:\n"
+        '  - {version: "1", state: deactivated, key: platform-1.pem}\n'
+        '  - {version: "2", state: active, key: platform-2.pem}\n'
+    )
+    await generation(house, 2)
+    old = await house.caller.post()
+    house.wallet.answer = lambda r: house.wallet.signed(
+        r, peer.SUCCESS, key=other_key, version="2"
+    )
+    new = await house.caller.post()
+    assert old.header("Gateway-Verified") == new.header("Gateway-Verified") == "true"
+    await house.caller.post(headers=[("Gateway-Encrypt", "true")])
+    assert "keyVersion=2" in house.wallet.arrived[-1].header("Encrypt")
+
+
+@pytest.mark.parametrize("state", ["pre-active", "compromised", "destroyed"])
+async def test_a_platform_key_that_may_not_verify_is_as_good_as_unknown(
+    house, other_key, state
+):
+    (house.ring / "platform-2.pem").write_text(
+        formats.public_pem(other_key.public_key())
+    )
+    (house.ring / "keyring.yaml").write_text(
+        "generation: 2\n"
+        'partner:\n  - {version: "1", state: active, key: partner-1.pem}\n'
+        "platform:\n"
+        '  - {version: "1", state: active, key: platform-1.pem}\n'
+        f'  - {{version: "2", state: {state}, key: platform-2.pem}}\n'
+    )
+    await generation(house, 2)
+    house.wallet.answer = lambda r: house.wallet.signed(
+        r, peer.SUCCESS, key=other_key, version="2"
+    )
+    assert (await house.caller.post()).code == "key_version_unknown"
+    house.wallet.answer = lambda r: house.wallet.signed(
+        r, peer.SUCCESS, key=other_key, version=None
+    )
+    assert (await house.caller.post()).code == "signature_invalid"
+
+
+@pytest.mark.parametrize("state", ["compromised", "deactivated", "pre-active"])
+async def test_without_an_active_key_nothing_is_sent_and_readiness_says_why(
+    house, state
+):
+    text = (house.ring / "keyring.yaml").read_text()
+    text = text.replace("generation: 1", "generation: 2")
+    text = text.replace("state: active, key: partner", f"state: {state}, key: partner")
+    (house.ring / "keyring.yaml").write_text(text)
+    await generation(house, 2)
+    got = await house.caller.post()
+    assert (got.status, got.code) == (503, "key_unavailable")
+    assert got.problem["outcome"] == "not_sent"
+    assert house.wallet.arrived == []
+    ready = await house.admin_get("/readyz")
+    assert ready.status == 503
+    assert b"no partner key is active for signing" in ready.body
+
+
+BAD = {
+    "half a manifest": (
+        lambda ring: (ring / "keyring.yaml").write_text(ROTATED[:60]),
+        "keyring.yaml",
+    ),
+    "a manifest without a platform": (
+        lambda ring: (ring / "keyring.yaml").write_text(
+            ROTATED.split("platform:", maxsplit=1)[0]
+        ),
+        "platform: this key is required",
+    ),
+    "a missing key file": (
+        lambda ring: (ring / "keyring.yaml").write_text(ROTATED),
+        "partner-2.pem",
+    ),
+    "an unknown state": (
+        lambda ring: (ring / "keyring.yaml").write_text(
+            ROTATED.replace("deactivated", "retired")
+        ),
+        "must be",
+    ),
+    "an unknown key": (
+        lambda ring: (ring / "keyring.yaml").write_text(
+            ROTATED.replace("generation: 2", "generation: 2\nkeyz: []")
+        ),
+        "unknown key",
+    ),
+    "an older generation": (
+        lambda ring: (ring / "keyring.yaml").write_text(
+            (ring / "keyring.yaml")
+            .read_text()
+            .replace("generation: 1", "generation: 0")
+        ),
+        "generation",
+    ),
+    "no manifest": (lambda ring: (ring / "keyring.yaml").unlink(), "cannot be read"),
+    "an empty manifest": (
+        lambda ring: (ring / "keyring.yaml").write_text(""),
+        "required",
+    ),
+    "a key file that others may read": (
+        lambda ring: (ring / "partner-1.pem").chmod(0o644),
+        "others may read it",
+    ),
+    "a truncated key file": (
+        lambda ring: os.truncate(ring / "partner-1.pem", 500),
+        "neither PEM nor base64",
+    ),
+    "no folder": (lambda ring: ring.rename(ring.parent / "gone"), "cannot be opened"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "reason"), BAD.values(), ids=BAD.keys())
+async def test_a_bad_folder_leaves_the_last_good_keyring_in_use(house, spoil, reason):
+    spoil(house.ring)
+    assert reason in await refused(house)
+    got = await house.caller.post()
+    assert got.header("Gateway-Verified") == "true"
+    failures = 'gateway_keyring_reload_failures_total{client="hk"}'
+    assert await house.metric(failures) >= 1
+    assert await house.metric('gateway_keyring_generation{client="hk"}') == 1
+    ready = await house.admin_get("/readyz")
+    assert ready.status == 200
+    assert b"generation 1 stays in use" in ready.body
+
+
+async def test_a_bad_folder_that_is_mended_is_taken_up(house, other_key):
+    (house.ring / "keyring.yaml").write_text(ROTATED)
+    await refused(house)
+    write_private(house.ring / "partner-2.pem", other_key)
+    await generation(house, 2)
+    await house.caller.post()
+    assert signed_by(house.wallet.arrived[-1]) == "2"
+
+
+async def test_a_swap_of_a_symbolic_link_counts_as_a_change(
+    run_house, partner_key, platform_key, other_key
+):
+    """As Kubernetes does it: keyring.yaml → ..data/keyring.yaml, ..data → ..2."""
+    async with run_house() as house:
+        first, second = house.ring / "..1", house.ring / "..2"
+        write_ring(first, partner_key, platform_key)
+        write_ring(second, partner_key, platform_key)
+        write_private(second / "partner-2.pem", other_key)
+        (second / "keyring.yaml").write_text(
+            ROTATED.replace("generation: 2", "generation: 3")
+        )
+        for name in (
+            "keyring.yaml",
+            "partner-1.pem",
+            "platform-1.pem",
+            "partner-2.pem",
+        ):
+            (house.ring / name).unlink(missing_ok=True)
+            (house.ring / name).symlink_to(f"..data/{name}")
+        swap(house.ring / "..data", "..1")
+        await house.caller.post()
+        swap(house.ring / "..data", "..2")
+        await generation(house, 3)
+        await house.caller.post()
+    assert [signed_by(arrived) for arrived in house.wallet.arrived] == ["1", "2"]
+
+
+async def test_a_swap_of_the_folder_itself_counts_as_a_change(
+    run_house, tmp_path, partner_key, platform_key, other_key
+):
+    async with run_house(client={"keyring": "current"}) as house:
+        assert (await house.caller.post()).code == "key_unavailable"
+        swap(tmp_path / "current", "ring")
+        await generation(house, 1)
+        write_ring(tmp_path / "next", partner_key, platform_key)
+        write_private(tmp_path / "next" / "partner-2.pem", other_key)
+        (tmp_path / "next" / "keyring.yaml").write_text(ROTATED)
+        swap(tmp_path / "current", "next")
+        await generation(house, 2)
+        await house.caller.post()
+    assert [signed_by(arrived) for arrived in house.wallet.arrived] == ["2"]
+
+
+def swap(link, target):
+    new = link.with_name("swap")
+    new.symlink_to(target)
+    new.replace(link)
+
+
+async def test_a_gateway_without_keys_runs_and_waits_for_them(
+    run_house, tmp_path, partner_key, platform_key
+):
+    async with run_house(client={"keyring": "later"}) as house:
+        ready = await house.admin_get("/readyz")
+        assert ready.status == 503
+        assert b"cannot be opened" in ready.body
+        assert (await house.admin_get("/livez")).status == 200
+        assert (await house.caller.post()).code == "key_unavailable"
+        write_ring(tmp_path / "later", partner_key, platform_key)
+        await generation(house, 1)
+        assert (await house.admin_get("/readyz")).status == 200
+        assert (await house.caller.post()).status == 200
+
+
+async def test_a_key_of_its_own_decrypts_where_the_pairs_are_separate(house, other_key):
+    """`use: [sign]` and `use: [decrypt]` under one version."""
+    write_private(house.ring / "decrypt.pem", other_key)
+    (house.ring / "keyring.yaml").write_text(
+        "generation: 2\n"
+        "partner:\n"
+        '  - {version: "1", state: active, key: partner-1.pem, use: [sign]}\n'
+        '  - {version: "1", state: active, key: decrypt.pem, use: [decrypt]}\n'
+        'platform:\n  - {version: "1", state: active, key: platform-1.pem}\n'
+    )
+    await generation(house, 2)
+    house.wallet.partner_public = other_key.public_key()
+    house.wallet.answer = lambda r: house.wallet.encrypted(r, peer.SUCCESS)
+    got = await house.caller.post(headers=[("Gateway-Encrypt", "true")])
+    assert got.body == peer.SUCCESS
+
+
+async def test_exchanges_under_way_keep_their_keyring(house, other_key):
+    """The answer is judged by the ring that the request was signed with."""
+
+    async def rotate_then_answer(request):
+        write_private(house.ring / "partner-2.pem", generate_private_key(65537, 2048))
+        (house.ring / "platform-2.pem").write_text(
+            formats.public_pem(other_key.public_key())
+        )
+        (house.ring / "keyring.yaml").write_text(
+            "generation: 2\n"
+            'partner:\n  - {version: "2", state: active, key: partner-2.pem}\n'
+            'platform:\n  - {version: "2", state: active, key: platform-2.pem}\n'
+        )
+        await generation(house, 2)
+        return house.wallet.encrypted(request, peer.SUCCESS)
+
+    house.wallet.answer = rotate_then_answer
+    got = await house.caller.post(headers=[("Gateway-Encrypt", "true")])
+    assert got.body == peer.SUCCESS
+
+
+async def test_a_reload_of_the_configuration_keeps_what_is_in_use_if_it_is_bad(house):
+    good = house.file.read_text()
+    house.file.write_text(good.replace("timeout_s", "timeout_sec") + "\nnonsense: 1\n")
+    house.gateway._reload_wanted.set()
+    await house.seen(
+        lambda: house.events("reload_refused"), "the reload was not refused"
+    )
+    assert "nonsense" in house.events("reload_refused")[0]["reason"]
+    assert (await house.caller.post()).status == 200
+
+
+async def test_a_reload_of_the_configuration_takes_up_new_routes(house):
+    assert (await house.caller.post(target="/new")).status == 404
+    write_config(house, routes=[{"path": "/new", "client": "hk"}])
+    house.gateway._reload_wanted.set()
+    # Port 0 in the file is still the same wish, so the listeners stay.
+    await house.seen(lambda: house.events("reloaded"), "no reload")
+    assert (await house.caller.post(target="/new")).status == 200
+    assert (await house.caller.post()).status == 404
