@@ -6,6 +6,7 @@ Scalars stay text until a model types them, so `client_id: 0211` keeps its zero 
 
 import difflib
 import re
+import stat
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -134,12 +135,11 @@ class _Reader:
         self._file = file
         self._environment = environment
         self._lines: dict[Location, int] = {}
+        self._nodes: set[yaml.Node] = set()
 
     def read(self) -> Tree:
         try:
-            if self._file.stat().st_size > _MAX_BYTES:
-                raise self._unreadable("the file is over 1 MiB")
-            node = yaml.compose(self._file.read_text("utf-8"), Loader=yaml.SafeLoader)
+            node = yaml.compose(self._text(), Loader=yaml.SafeLoader)
             return {} if node is None else self._value(node, ())
         except OSError as error:
             message = f"cannot be read: {error.strerror}"
@@ -152,6 +152,12 @@ class _Reader:
             raise DocumentError([Problem(self._file, line, "", message)]) from None
         except RecursionError:
             raise self._unreadable("is nested too deeply") from None
+
+    def _text(self) -> str:
+        status = self._file.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
+            raise self._unreadable("is not a file, or is over 1 MiB")
+        return self._file.read_text("utf-8")
 
     def problem(self, finding: Finding) -> Problem:
         location = finding.location
@@ -172,7 +178,15 @@ class _Reader:
         return DocumentError([Problem(self._file, None, "", message)])
 
     def _value(self, node: yaml.Node, location: Location) -> Tree:
-        self._lines.setdefault(location, node.start_mark.line + 1)
+        line = node.start_mark.line + 1
+        self._lines.setdefault(location, line)
+        if node in self._nodes:
+            # Nine lines of aliases can stand for a billion values.
+            problem = Problem(
+                self._file, line, _dotted(location), "aliases are not read"
+            )
+            raise DocumentError([problem])
+        self._nodes.add(node)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, location)
         if isinstance(node, yaml.SequenceNode):

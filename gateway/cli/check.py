@@ -15,8 +15,8 @@ import sys
 
 from gateway import config
 from gateway.cli.options import add_config, add_json, environment
-from gateway.config import Settings
 from gateway.errors import SetupError
+from gateway.plant import check
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     try:
         settings = config.load(arguments.config, environment())
-        problems = asyncio.run(_problems(settings))
+        problems = asyncio.run(check(settings))
     except SetupError as error:
         problems = error.detail.splitlines()
     if arguments.json:
@@ -40,9 +40,3 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"{arguments.config}: no problem found")
     return 1 if problems else 0
-
-
-async def _problems(settings: Settings) -> list[str]:
-    from gateway.plant import check
-
-    return await check(settings)

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from gateway import config
+from gateway.app import Gateway
 from gateway.cli.options import add_config, environment
 
 
@@ -38,8 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _serve(file: Path) -> None:
-    from gateway.app import Gateway
-
     load = partial(config.load, file, environment())
     gateway = Gateway(load(), load, stdout=sys.stdout, stderr=sys.stderr)
     gateway.handle_signals()

@@ -46,6 +46,9 @@ from gateway.simulator.exchanges import Exchange, Record
 from gateway.simulator.folder import SANDBOX, open_keys
 from gateway.simulator.server import SLOW_S, Running, running, shown
 
+_CALL = "http://127.0.0.1:8080/api/open/alipay/v1/content/synchronize"
+_BODY = """{"requestId": "0001", "contentId": "A1", "contentType": "SKU",
+         "contentStatus": 1, "contentInfo": "{}"}"""
 _BANNER = """\
 A simulator of AlipayHK. Not for production.
 
@@ -54,10 +57,8 @@ A simulator of AlipayHK. Not for production.
   keys     {ours}; for the gateway: {theirs}
 
 A call that gets a bad signature, through `gateway serve` on 127.0.0.1:8080:
-  curl -i http://127.0.0.1:8080/api/open/alipay/v1/content/synchronize \\
-       -H 'Content-Type: application/json' \\
-       -d '{{"requestId": "1", "contentId": "simulate:bad_signature",
-            "contentType": "SKU", "contentStatus": 1, "contentInfo": "{{}}"}}'
+  curl -i '{call}?simulate=bad_signature' \\
+       -H 'Content-Type: application/json' -d '{body}'
 Other faults, and how to order them: curl {control}/faults; curl {control}
 """
 
@@ -141,6 +142,8 @@ def _started_text(where: Running, keys: Path) -> None:
         control=where.control_url,
         ours=keys / "simulator",
         theirs=keys / SANDBOX,
+        call=_CALL,
+        body=_BODY,
     )
     print(text, flush=True)
 

@@ -31,6 +31,7 @@ from gateway.simulator.answers import Delivery
 from gateway.simulator.results import (
     CONTENT_RISKY,
     INVALID_SIGNATURE,
+    SUCCESS,
     UNDECIDED,
     UNKNOWN_EXCEPTION,
     ResultInfo,
@@ -157,6 +158,7 @@ _UNSIGNED: Final = (
         "no_signature",
         "a success without Signature and Response-Time",
         SignatureMissing.code,
+        result=SUCCESS,
         finish=defects.unsigned,
     ),
     Fault(
@@ -252,6 +254,7 @@ _ENCRYPTION: Final = (
         "a plain success, signed, even to an encrypted request",
         VERIFIED,
         EncryptionDowngraded.code,
+        result=SUCCESS,
         encrypted=False,
     ),
     Fault(

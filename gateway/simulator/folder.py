@@ -12,14 +12,14 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.rsa import (
     RSAPrivateKey,
     RSAPublicKey,
     generate_private_key,
 )
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from gateway.documents import (
     Document,
@@ -38,6 +38,7 @@ from gateway.keys.formats import (
     read_public_key,
 )
 from gateway.keys.model import KeyState
+from gateway.protocol.fields import check_key_version
 
 SANDBOX: Final = "hk-sandbox"
 SANDBOX_CLIENT_ID: Final = "4Q5Y8W0WSG45P907917"
@@ -62,7 +63,7 @@ _Parsed = TypeVar("_Parsed")
 
 
 class _Key(Section):
-    version: str
+    version: Annotated[str, AfterValidator(check_key_version)]
     key: str
 
 
@@ -142,7 +143,7 @@ def _write(file: Path, data: bytes) -> None:
             f"{file.parent}, if nothing in it is needed, and start again."
         )
         raise SetupError(msg) from None
-    with open(descriptor, "wb") as stream:
+    with os.fdopen(descriptor, "wb") as stream:
         stream.write(data)
 
 

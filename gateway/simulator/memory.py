@@ -45,9 +45,9 @@ class ResultMemory:
         return result
 
     def keep(self, key: RequestKey | None, body: bytes, result: ResultInfo) -> None:
-        """Keep a result, if it is final."""
+        """Keep a result, if it is final and the first."""
         if key is not None and result in FINAL:
-            self._results[key] = (_digest(body), result)
+            self._results.setdefault(key, (_digest(body), result))
         if len(self._results) > _CAPACITY:
             self._results.popitem(last=False)
 

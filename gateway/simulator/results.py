@@ -54,4 +54,4 @@ FINAL: Final = frozenset({SUCCESS, CONTENT_RISKY})
 
 def param_illegal(problem: str) -> ResultInfo:
     """Refuse a request, saying what is wrong with it."""
-    return ResultInfo("PARAM_ILLEGAL", "F", f"Request is invalid: {problem}.")
+    return ResultInfo("PARAM_ILLEGAL", "F", f"Request is invalid: {problem}")

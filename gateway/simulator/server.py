@@ -4,6 +4,7 @@ Not for production: it answers anyone, and breaks connections on order. Requests
 in untouched: raw target, raw header pairs, exact body, nothing decompressed.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -121,8 +122,14 @@ async def _bind(
     try:
         await web.TCPSite(runner, *address).start()
     except OSError as error:
-        reason = error.strerror or "it cannot be bound"
-        msg = f"{shown(address)} cannot be listened on: {reason}"
+        place = shown(address)
+        msg = f"{place}: {_reason(error)}. Choose another address to listen on."
         raise SetupError(msg) from error
     host, port = runner.addresses[0][:2]
     return host, port
+
+
+def _reason(error: OSError) -> str:
+    """Give the system's words, which asyncio's text says twice."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else f"{error.strerror}"

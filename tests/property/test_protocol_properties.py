@@ -548,14 +548,14 @@ def test_unwrapping_with_another_private_key_is_the_one_error(
         decrypt(message, unwrap(other_key, read_encryption(message).wrapped_key))
 
 
-@given(body=json_objects(), data=st.data())
+@given(body=json_objects(), place=st.integers(0, 1 << 16))
 def test_a_flipped_bit_of_the_encrypt_header_gives_the_answer_or_the_one_error(
-    *, body, data, partner_key, partner_public, platform_key, platform_public
+    *, body, place, partner_key, partner_public, platform_key, platform_public
 ):
     """No signature covers that header: it may break an answer, never change it."""
     received = peer.sealed_answer(platform_key, partner_public.rsa, body)
     text = dict(received.headers)["Encrypt"]
-    bit = data.draw(st.integers(0, len(text) * 8 - 1))
+    bit = place % (len(text) * 8)  # wrapping is random, and so is the length
     headers = peer.with_header(received.headers, "Encrypt", flip_text(text, bit))
     received = ReceivedResponse(200, headers, received.body)
 

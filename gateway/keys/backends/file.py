@@ -131,7 +131,9 @@ def read_key_file(file: Path, *, private: bool) -> bytes:
         KeyringError: it cannot be read, is no file, or is too open.
     """
     try:
-        with file.open("rb") as stream:
+        # Without waiting: a pipe in a file's place must not hold up a reload.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:
                 msg = "it is not a file of a key's size"

@@ -1,0 +1,82 @@
+# `make` lists the targets. Each makes the environment that it needs, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= auto
+DEPS := pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test coverage check format bench lock docker-steps clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/run ## see two exchanges go through the gateway
+	@$(BIN)/gateway demo --once
+
+test: .venv/test .venv-vendor/done ## run all tests
+	$(BIN)/python -m pytest -n $(JOBS) -q
+
+coverage: .venv/test .venv-vendor/done ## run all tests and hold the coverage bounds
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m pytest -n $(JOBS) -q --cov --cov-report=
+	$(BIN)/python -m coverage report --fail-under=95
+	$(BIN)/python -m coverage report --fail-under=100 \
+	    --include='gateway/protocol/*,gateway/keys/keyring.py,gateway/relay/*'
+
+check: .venv/check ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/check ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: .venv/run ## measure the price of an exchange
+	$(BIN)/python benchmarks/exchange.py
+
+lock: .venv/check ## renew the locked dependencies of the container
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --generate-hashes --python-version 3.13 \
+	    --no-header --no-annotate --upgrade -o deploy/requirements.lock
+	printf 'hatchling>=1.27\n' | $(BIN)/uv pip compile - --generate-hashes \
+	    --python-version 3.13 --no-header --no-annotate --upgrade -o deploy/build.lock
+
+docker-steps: ## run the Dockerfile's steps without Docker
+	rm -rf .cache/docker-steps
+	sh deploy/install $(PYTHON) .cache/docker-steps
+	.cache/docker-steps/bin/gateway demo --once > /dev/null
+
+clean: ## remove what these targets made
+	rm -rf .venv .venv-vendor .cache .coverage* .pytest_cache .mypy_cache .ruff_cache \
+	    .hypothesis .import_linter_cache
+
+# --- environments --------------------------------------------------------------
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Python 3.11 or newer is needed; name it: make PYTHON=python3.13" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/run: .venv/bin/python $(DEPS)
+	@echo "Installing into .venv (the first time takes a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+.venv/test: .venv/bin/python $(DEPS)
+	@echo "Installing into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@ .venv/run
+
+.venv/check: .venv/bin/python $(DEPS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,check]'
+	@touch $@ .venv/run .venv/test
+
+# The vendor's package pins an old cryptography, so it has an environment of its own.
+.venv-vendor/done:
+	@echo "Installing the vendor's SDK into .venv-vendor ..."
+	@$(PYTHON) -m venv .venv-vendor
+	@.venv-vendor/bin/python -m pip install --quiet --disable-pip-version-check \
+	    global-open-sdk-python==1.7.1
+	@touch $@

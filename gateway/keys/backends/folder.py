@@ -1,0 +1,288 @@
+"""Changing a keyring's folder so that whoever reads it finds a whole ring.
+
+`file` reads such a folder, this module writes it. A change is put together in
+`.change` inside the folder and read there as the gateway would read it. Only then
+is it moved into place, each step on the disk before the next begins:
+
+1. new key files, which nothing names yet;
+2. keyring.yaml, by one rename: until here the ring is the old one, from here the
+   new one;
+3. key files that only the old keyring.yaml named are deleted.
+
+A crash leaves the old ring or the new one, and at worst a file beside it that no
+entry names: `unnamed` finds those.
+"""
+
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from gateway.documents import DocumentError
+from gateway.errors import KeyringError
+from gateway.keys import manifest as manifests
+from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.changes import EMPTY
+from gateway.keys.keyring import Keyring
+from gateway.keys.manifest import FILE_NAME, Manifest
+
+_STAGING: Final = ".change"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A key file that a change adds. A private one is for its owner alone."""
+
+    name: str
+    data: bytes = field(repr=False)
+    private: bool
+
+
+class LockedFolder:
+    """A keyring's folder that nobody else changes. `locked` gives one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest as it stands.
+
+        Raises:
+            DocumentError: it cannot be used.
+        """
+        return manifests.load(self._folder).value
+
+    def replace(self, manifest: Manifest, *added: KeyFile) -> Keyring:
+        """Make `manifest` the folder's, with the key files it adds.
+
+        Key files that it no longer names are deleted. Gives the ring as the gateway
+        will read it.
+
+        Raises:
+            KeyringError: the gateway would refuse that ring, or a file is in the
+                way. Nothing was changed.
+        """
+        dropped = _key_files(self.manifest) - _key_files(manifest)
+        self._check_free(added)
+        self._check_deletable(dropped)
+        with self._staging() as staging:
+            _compose(staging, self._folder, manifest, added)
+            ring = _read(staging, self._folder, manifest)
+            for file in added:
+                (staging / file.name).rename(self._folder / file.name)
+            _sync(self._folder)
+            (staging / FILE_NAME).rename(self._folder / FILE_NAME)
+            _sync(self._folder)
+        for name in dropped:
+            (self._folder / name).unlink(missing_ok=True)
+        _sync(self._folder)
+        return ring
+
+    def begin(self) -> None:
+        """Write the empty ring's manifest where there is none.
+
+        Raises:
+            KeyringError: there are other files: this was not meant to be a ring.
+        """
+        if (self._folder / FILE_NAME).exists():
+            return
+        if any(name != _STAGING for name in os.listdir(self._folder)):
+            msg = (
+                f"{self._folder} holds files and no {FILE_NAME}: it is no keyring. "
+                "Name a new folder or an empty one"
+            )
+            raise KeyringError(msg)
+        with self._staging() as staging:
+            _compose(staging, self._folder, EMPTY, ())
+            (staging / FILE_NAME).rename(self._folder / FILE_NAME)
+            _sync(self._folder)
+
+    @contextmanager
+    def _staging(self) -> Iterator[Path]:
+        """Give a new `.change`; what a killed change left there is removed."""
+        staging = self._folder / _STAGING
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(mode=0o700)
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging)
+
+    def _check_free(self, added: Iterable[KeyFile]) -> None:
+        for file in added:
+            if os.path.lexists(self._folder / file.name):
+                msg = (
+                    f"{self._folder / file.name} is in the way, and no entry names it: "
+                    "move it out of the folder, or delete it"
+                )
+                raise KeyringError(msg)
+
+    def _check_deletable(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (self._folder / name).is_symlink():
+                msg = (
+                    f"{self._folder / name} is a symbolic link: deleting it would leave "
+                    "the key where it is. Put the file itself in its place first"
+                )
+                raise KeyringError(msg)
+
+
+@contextmanager
+def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
+    """Hold a keyring's folder against other changes, until the block ends.
+
+    Readers are not held up: they find the old ring or the new one.
+
+    Args:
+        folder: the folder, or a symbolic link to it.
+        create: whether to make it, with an empty ring, where it is missing.
+
+    Raises:
+        KeyringError: it is not there, is being changed, or is not ours to change.
+    """
+    if create and not folder.exists():
+        folder.mkdir(mode=0o700, parents=True)
+        _sync(folder.parent)
+    try:
+        resolved = folder.resolve(strict=True)
+        descriptor = os.open(resolved, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        msg = (
+            f"{folder}: the keyring's folder cannot be opened: {error.strerror}. "
+            "`gateway keys generate` makes one"
+        )
+        raise KeyringError(msg) from None
+    try:
+        _lock(descriptor, folder)
+        _check_ours(resolved, folder)
+        ring = LockedFolder(resolved)
+        if create:
+            ring.begin()
+        yield ring
+    finally:
+        os.close(descriptor)  # gives up the lock, as does the end of the process
+
+
+def preview(folder: Path, manifest: Manifest) -> Keyring:
+    """Give the ring that a folder would hold with another manifest.
+
+    Writes nothing to the folder.
+
+    Raises:
+        KeyringError: the gateway would refuse it.
+    """
+    with TemporaryDirectory(prefix="keyring-") as staging:
+        _compose(Path(staging), folder.resolve(), manifest, ())
+        return _read(Path(staging), folder, manifest)
+
+
+def unnamed(folder: Path, manifest: Manifest) -> list[str]:
+    """Give the names of what lies in a ring's folder without belonging to it.
+
+    Names with a dot before them are passed over, as Kubernetes has such of its own,
+    but for what a killed change has left.
+    """
+    known = _key_files(manifest) | {FILE_NAME}
+    return sorted(
+        name
+        for name in os.listdir(folder)
+        if name not in known and (name == _STAGING or not name.startswith("."))
+    )
+
+
+def _key_files(manifest: Manifest) -> set[str]:
+    entries = (*manifest.partner, *manifest.platform)
+    return {entry.key for entry in entries if entry.key is not None}
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        msg = (
+            f"{folder}: another command is changing this keyring. Try again when it "
+            "has finished"
+        )
+        raise KeyringError(msg) from None
+
+
+def _check_ours(resolved: Path, folder: Path) -> None:
+    mode = resolved.stat().st_mode
+    if mode & stat.S_IWOTH:
+        msg = f"{folder}: anyone may write to this folder; chmod o-w it first"
+        raise KeyringError(msg)
+    if (resolved / FILE_NAME).is_symlink():
+        msg = (
+            f"{folder}: {FILE_NAME} is a symbolic link, as in a mounted secret. Change "
+            "the ring where it comes from"
+        )
+        raise KeyringError(msg)
+
+
+def _compose(
+    staging: Path, folder: Path, manifest: Manifest, added: Iterable[KeyFile]
+) -> None:
+    """Lay out a ring in `staging`: what is new as files, what stays as links."""
+    owner = folder.stat()
+    for file in added:
+        mode = 0o600 if file.private else 0o644
+        _write(staging / file.name, file.data, mode, owner)
+    for name in _key_files(manifest) - {file.name for file in added}:
+        (staging / name).symlink_to(folder / name)
+    _write(staging / FILE_NAME, manifests.dump(manifest).encode(), 0o644, owner)
+    _sync(staging)
+
+
+def _read(staging: Path, folder: Path, expected: Manifest) -> Keyring:
+    """Read a composed ring as the gateway would.
+
+    Raises:
+        KeyringError: it would be refused, or read as something else than meant.
+    """
+    try:
+        ring = KeyringFolder(staging).read()
+        same = manifests.load(staging).value == expected
+    except DocumentError as error:
+        found = "; ".join(
+            f"{problem.where}: {problem.message}" if problem.where else problem.message
+            for problem in error.problems
+        )
+        msg = f"{folder}: nothing was changed, as the gateway would refuse it: {found}"
+        raise KeyringError(msg) from None
+    if not same:
+        msg = (
+            f"{folder}: nothing was changed: the name of a key file does not survive "
+            f"in {FILE_NAME}; rename it to letters, digits, dots and hyphens"
+        )
+        raise KeyringError(msg)
+    return ring
+
+
+def _write(file: Path, data: bytes, mode: int, owner: os.stat_result) -> None:
+    """Write a new file, on the disk when this returns. It is never more open.
+
+    Root writes for the folder's owner, or the gateway could not read the file.
+    """
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+        stream.write(data)
+        stream.flush()
+        os.fsync(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    """Put a folder's entries on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
