@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 from gateway.errors import GatewayError
 
@@ -26,7 +26,9 @@ _COMMANDS: Final = {
     "decrypt": "decrypt a captured message",
 }
 
-_EPILOG: Final = """\
+_HELP: Final = """\
+Signs, encrypts, forwards, verifies and decrypts for AlipayHK.
+
 try it:
   gateway demo --once          watch two exchanges, nothing to set up
   gateway simulate             a stand-in for AlipayHK on 127.0.0.1:8089
@@ -35,65 +37,81 @@ try it:
 """
 
 
+class UsageError(GatewayError):
+    """The command line asks for what cannot be: exit status 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line that says where help is."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where to read on; exit status 2."""
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+    def explain(self, text: str | None) -> None:
+        """Take a module's docstring as the help: its summary, then all the rest."""
+        self.description, _, self.epilog = (text or "").partition("\n\n")
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.allow_abbrev = False
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Gives the exit status; never raises for a known error."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser(given).parse_args(given)
+    options = _parse(sys.argv[1:] if arguments is None else list(arguments))
+    parser: Parser = options.parser
     try:
         status: int = options.run(options)
         sys.stdout.flush()
-    except GatewayError as error:
-        return _fail(error, error.detail, debug=options.debug)
     except BrokenPipeError:
         # The reader of our output went away (`| head`); nobody is left to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(error, f"{where}{error.strerror or error}", debug=options.debug)
     except KeyboardInterrupt:
         return 130
+    except UsageError as error:
+        parser.error(error.detail)
     except Exception as error:  # noqa: BLE001 - the last resort: a line, no traceback
-        text = f"internal error ({type(error).__name__}); --debug shows where"
-        return _fail(error, text, debug=options.debug)
+        if options.debug:
+            traceback.print_exception(error)
+        return _fail(error)
     return status
 
 
-def _parser(given: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="gateway",
-        description="Signs, encrypts, forwards, verifies and decrypts for AlipayHK.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parse(given: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="gateway")
+    parser.explain(_HELP)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     chosen = next((word for word in given if not word.startswith("-")), None)
     for name, summary in _COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            help=summary,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        command = commands.add_parser(name, help=summary)
         if name == chosen:
             _complete(command, name)
-    return parser
+    options, unknown = parser.parse_known_args(given)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
-def _complete(command: argparse.ArgumentParser, name: str) -> None:
+def _complete(command: Parser, name: str) -> None:
     module = importlib.import_module(f"gateway.cli.{name}")
-    command.description, _, command.epilog = module.__doc__.partition("\n\n")
+    command.explain(module.__doc__)
+    command.set_defaults(run=module.run, parser=command)
     module.add_arguments(command)
     command.add_argument(
         "--debug", action="store_true", help="show a traceback where it fails"
     )
-    command.set_defaults(run=module.run)
 
 
-def _fail(error: BaseException, text: str, *, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
-    for line in text.splitlines():
+def _fail(error: Exception) -> int:
+    for line in _explanation(error).splitlines():
         print(f"gateway: {line}", file=sys.stderr)
     return 1
+
+
+def _explanation(error: Exception) -> str:
+    if isinstance(error, GatewayError):
+        return error.detail
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    return f"internal error ({type(error).__name__}); --debug shows where"

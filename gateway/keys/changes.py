@@ -13,6 +13,7 @@ destroyed. States are NIST SP 800-57's: see `KeyState`.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import zip_longest
 from typing import Final
 
 from gateway.errors import KeyringError
@@ -191,8 +192,10 @@ def find(
         return found[0]
     name = f"{party} version {version}" + (f" to {use}" if use else "")
     if found:
-        uses = " and ".join(sorted(use for e in found for use in _uses(party, e)))
-        msg = f"{name} stands for a key to {uses} each; say which use is meant"
+        uses = " and one to ".join(
+            sorted(use for e in found for use in _uses(party, e))
+        )
+        msg = f"{name} is one key to {uses}; say which use is meant"
         raise KeyringError(msg)
     there = ", ".join(dict.fromkeys(entry.version for entry in entries))
     msg = f"there is no {name}; " + (
@@ -206,9 +209,10 @@ def difference(before: Manifest, after: Manifest) -> tuple[Change, ...]:
     return tuple(
         Change(party, index, old, new)
         for party in Party
-        for index, new in enumerate(section(after, party))
-        for old in [next(iter(section(before, party)[index : index + 1]), None)]
-        if new != old
+        for index, (old, new) in enumerate(
+            zip_longest(section(before, party), section(after, party))
+        )
+        if old != new
     )
 
 

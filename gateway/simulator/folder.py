@@ -157,6 +157,8 @@ def _write_whole(file: Path, text: str) -> None:
 def _read(file: Path) -> SimulatorKeys:
     document = load(file, _Manifest)
     value, files = document.value, _KeyFiles(file.parent, document)
+    if value.active not in {key.version for key in value.keys}:
+        files.problems.append(document.problem(("active",), "no key has this version"))
     keys = files.read(value.keys, ("keys",), read_private_key)
     partners = {
         partner.client_id: files.read(
@@ -164,8 +166,6 @@ def _read(file: Path) -> SimulatorKeys:
         )
         for index, partner in enumerate(value.partners)
     }
-    if value.active not in {key.version for key in value.keys}:
-        files.problems.append(document.problem(("active",), "no key has this version"))
     if files.problems:
         raise DocumentError(files.problems)
     return SimulatorKeys(keys, value.active, partners)

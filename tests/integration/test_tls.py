@@ -24,11 +24,15 @@ def certificate(subject, key, *, issuer=None, issuer_key=None, host=None):
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), True)
+        .add_extension(
+            x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True
+        )
     )
     if host:
         names = [x509.DNSName(host), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), False)
+        builder = builder.add_extension(
+            x509.SubjectAlternativeName(names), critical=False
+        )
     return builder.sign(issuer_key or key, hashes.SHA256())
 
 

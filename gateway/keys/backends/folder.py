@@ -93,7 +93,7 @@ class LockedFolder:
         """
         if (self._folder / FILE_NAME).exists():
             return
-        if any(name != _STAGING for name in os.listdir(self._folder)):
+        if any(each.name != _STAGING for each in self._folder.iterdir()):
             msg = (
                 f"{self._folder} holds files and no {FILE_NAME}: it is no keyring. "
                 "Name a new folder or an empty one"
@@ -190,9 +190,10 @@ def unnamed(folder: Path, manifest: Manifest) -> list[str]:
     but for what a killed change has left.
     """
     known = _key_files(manifest) | {FILE_NAME}
+    names = (each.name for each in folder.iterdir())
     return sorted(
         name
-        for name in os.listdir(folder)
+        for name in names
         if name not in known and (name == _STAGING or not name.startswith("."))
     )
 

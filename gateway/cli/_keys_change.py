@@ -1,0 +1,135 @@
+"""A change of a keyring's states: tried or made, and what it means in words."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from gateway.cli._ring import folder_of
+from gateway.keys import manifest
+from gateway.keys.backends import folder as folders
+from gateway.keys.changes import Change, Party, difference
+from gateway.keys.keyring import Keyring
+from gateway.keys.manifest import Manifest
+from gateway.keys.model import KeyInfo, KeyState, Use
+
+Step: TypeAlias = Callable[[Manifest, Party, str, Use | None], Manifest]
+"""One of `gateway.keys.changes`: activate, deactivate or destroy."""
+
+
+def add_version(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that name one key and how to go about it."""
+    parser.add_argument("version", metavar="VERSION", help="as `gateway keys list` has it")
+    parser.add_argument(
+        "--platform", action="store_true", help="AlipayHK's key, not one of ours"
+    )
+    parser.add_argument(
+        "--use",
+        type=Use,
+        choices=list(Use),
+        help="which key is meant, where a version has one for each use",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would change, and change nothing"
+    )
+
+
+def carry_out(arguments: argparse.Namespace, step: Step) -> int:
+    """Take a step with the key that is named, or try it, and say what it means."""
+    folder = folder_of(arguments)
+    party = Party.PLATFORM if arguments.platform else Party.PARTNER
+    if arguments.dry_run:
+        before = manifest.load(folder).value
+        after = step(before, party, arguments.version, arguments.use)
+        ring = folders.preview(folder, after)
+    else:
+        with folders.locked(folder) as locked:
+            before = locked.manifest
+            after = step(before, party, arguments.version, arguments.use)
+            ring = locked.replace(after)
+    changes = difference(before, after)
+    if arguments.json:
+        print(json.dumps(_as_json(folder, changes, ring, dry_run=arguments.dry_run)))
+    else:
+        print("\n".join(_lines(folder, changes, ring, dry_run=arguments.dry_run)))
+    return 0
+
+
+def meaning(change: Change, ring: Keyring) -> str:
+    """Say what a key does now that it did not, or does no more."""
+    does = " and ".join(f"{use}s" for use in _duties(change, ring))
+    if change.after.state is KeyState.ACTIVE:
+        return f"it {does} from now on"
+    if change.after.state is KeyState.DEACTIVATED:
+        return f"it still {does}" if does else "it does nothing more"
+    if change.after.state is KeyState.DESTROYED and change.before is not None:
+        return f"{change.before.key} is deleted; copies in backups are yours to delete"
+    return "it is not in use yet"
+
+
+def missing(ring: Keyring) -> list[str]:
+    """Say what a ring lacks for exchanges to succeed."""
+    lacks = {
+        "no partner key is active to sign": ring.active_signer is None,
+        "no platform key may verify": not ring.verifiers,
+        "no partner key may decrypt": not ring.decrypters,
+        "no platform key is active to encrypt": ring.active_recipient is None,
+    }
+    return [lack for lack, applies in lacks.items() if applies]
+
+
+def _duties(change: Change, ring: Keyring) -> list[Use]:
+    """Give what a key does in a ring: the ring knows, the state only allows."""
+    info = _info(change, ring)
+    signer, recipient = ring.active_signer, ring.active_recipient
+    does = {
+        Use.SIGN: signer is not None and signer.public is info.public,
+        Use.DECRYPT: any(key.public is info.public for key in ring.decrypters),
+        Use.VERIFY: any(key is info.public for key in ring.verifiers),
+        Use.ENCRYPT: recipient is not None and recipient is info.public,
+    }
+    return [use for use, applies in does.items() if applies]
+
+
+def _info(change: Change, ring: Keyring) -> KeyInfo:
+    ours = change.party is Party.PARTNER
+    return (ring.partner if ours else ring.platform)[change.index]
+
+
+def _lines(
+    folder: Path, changes: tuple[Change, ...], ring: Keyring, *, dry_run: bool
+) -> Iterator[str]:
+    if dry_run:
+        yield "Dry run, nothing was changed. The change would be:"
+    for change in changes:
+        before = change.before.state if change.before else "new"
+        yield (
+            f"{change.party} version {change.after.version}: {before} -> "
+            f"{change.after.state}; {meaning(change, ring)}"
+        )
+    if not dry_run:
+        yield f"{folder} is at generation {ring.generation}."
+    for lack in missing(ring):
+        yield f"Missing: {lack}."
+
+
+def _as_json(
+    folder: Path, changes: tuple[Change, ...], ring: Keyring, *, dry_run: bool
+) -> dict[str, object]:
+    return {
+        "keyring": str(folder),
+        "generation": ring.generation,
+        "dry_run": dry_run,
+        "changes": [
+            {
+                "section": change.party,
+                "version": change.after.version,
+                "before": change.before.state if change.before else None,
+                "after": change.after.state,
+                "does": _duties(change, ring),
+            }
+            for change in changes
+        ],
+        "missing": missing(ring),
+    }

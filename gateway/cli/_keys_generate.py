@@ -1,0 +1,69 @@
+"""Make a key pair of ours, not in use yet, and print its public key.
+
+The private key is written to the ring's folder, for its owner alone, and is never
+printed. The folder is made where it is missing. AlipayHK's console takes the public
+key as PEM or as one line of base64: both are printed, with the fingerprint (SHA-256
+of the SPKI) by which two people can compare what was registered.
+
+AlipayHK's documents ask for RSA with 2048 bits, which is the default.
+
+Examples:
+  gateway keys generate                         the next version, in config.yaml's ring
+  gateway keys generate --keyring keys/hk       in this folder
+  gateway keys generate --version 2026-11       under a label of one's own
+  gateway keys generate --use sign              a pair that only signs
+  gateway keys generate --json | jq -r .public_pem
+"""
+
+import argparse
+import json
+
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+from gateway.cli._keys_add import describe, entry_of, printed
+from gateway.cli._keys_change import missing
+from gateway.cli._ring import folder_of, options_of
+from gateway.keys.backends.folder import KeyFile, locked
+from gateway.keys.changes import Party, add
+from gateway.keys.formats import MINIMUM_BITS, private_pem
+from gateway.keys.model import PARTNER_USES, Use
+
+_EXPONENT = 65537
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `gateway keys generate`."""
+    parser.add_argument(
+        "--version", metavar="V", help="its label (default: the next whole number)"
+    )
+    parser.add_argument(
+        "--use",
+        type=Use,
+        choices=sorted(PARTNER_USES),
+        help="what the pair is for (default: both)",
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=(MINIMUM_BITS, 3072, 4096),
+        default=MINIMUM_BITS,
+        help="length of the key (default: %(default)s)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generate a pair, add it to the ring and print its public half."""
+    key = generate_private_key(_EXPONENT, arguments.bits)
+    folder = folder_of(arguments)
+    with locked(folder, create=True) as ring:
+        before = ring.manifest
+        entry = entry_of(before, Party.PARTNER, arguments.version, arguments.use)
+        file = KeyFile(str(entry.key), private_pem(key), private=True)
+        after = ring.replace(add(before, Party.PARTNER, entry), file)
+    facts = describe(folder, after, Party.PARTNER, entry, key.public_key())
+    if arguments.json:
+        print(json.dumps(facts))
+        return 0
+    print(printed(facts))
+    print(_next_steps(entry.version, options_of(arguments), missing(after)))
+    return 0

@@ -1,0 +1,115 @@
+"""Which keyring a command works on, and what is in it, usable or not."""
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shlex import quote
+
+from gateway import config
+from gateway.cli import UsageError
+from gateway.cli.options import add_config, environment
+from gateway.errors import KeyringError
+from gateway.keys.backends.file import read_key_file
+from gateway.keys.changes import Party, section
+from gateway.keys.formats import read_private_key, read_public_key
+from gateway.keys.manifest import Entry, Manifest
+from gateway.keys.model import KeyState, Use
+from gateway.protocol import PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An entry with the public half of its key, in whatever state it is.
+
+    Attributes:
+        public: None where there is no key to read.
+        problem: why the key could not be read; None where nothing is wrong.
+    """
+
+    party: Party
+    entry: Entry
+    public: PublicKey | None
+    problem: str | None
+
+    @property
+    def uses(self) -> list[Use]:
+        """What the key is for, in a fixed order."""
+        return [use for use in Use if use in self.entry.uses(self.party.uses)]
+
+
+def add_ring(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that name a keyring."""
+    parser.add_argument(
+        "--keyring",
+        type=Path,
+        metavar="DIR",
+        help="the keyring's folder (default: the client's in the configuration)",
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--client",
+        metavar="NAME",
+        help="the client in the configuration (default: the only one)",
+    )
+
+
+def folder_of(arguments: argparse.Namespace) -> Path:
+    """Give the folder of the keyring that is meant.
+
+    Raises:
+        UsageError: nothing names one.
+        DocumentError: the configuration cannot be used.
+    """
+    given: Path | None = arguments.keyring
+    return client_of(arguments).keyring if given is None else given
+
+
+def client_of(arguments: argparse.Namespace) -> config.Client:
+    """Give the client of the configuration that is meant.
+
+    Raises:
+        UsageError: there is no configuration, or no one client in it is meant.
+        DocumentError: the configuration cannot be used.
+    """
+    if not arguments.config.exists():
+        msg = (
+            f"there is no {arguments.config}: name a keyring with --keyring, or a "
+            "configuration with --config"
+        )
+        raise UsageError(msg)
+    clients = config.load(arguments.config, environment()).clients
+    found = [each for each in clients if arguments.client in (None, each.name)]
+    if len(found) != 1:
+        names = ", ".join(each.name for each in clients)
+        msg = f"name a client with --client: {arguments.config} has {names}"
+        raise UsageError(msg)
+    return found[0]
+
+
+def options_of(arguments: argparse.Namespace) -> str:
+    """Give the options that named the keyring, for a command line to go on with."""
+    if arguments.keyring is not None:
+        return f" --keyring {quote(str(arguments.keyring))}"
+    options = "" if str(arguments.config) == "config.yaml" else f" -c {quote(str(arguments.config))}"
+    return options + (f" --client {quote(arguments.client)}" if arguments.client else "")
+
+
+def held(folder: Path, manifest: Manifest) -> Iterator[Held]:
+    """Read each entry's key, whatever state it is in and whatever is wrong with it."""
+    for party in Party:
+        for entry in section(manifest, party):
+            try:
+                yield Held(party, entry, _public(folder, party, entry), None)
+            except KeyringError as error:
+                missed = entry.state is not KeyState.COMPROMISED
+                yield Held(party, entry, None, error.detail if missed else None)
+
+
+def _public(folder: Path, party: Party, entry: Entry) -> PublicKey | None:
+    if entry.key is None:
+        return None
+    private = party is Party.PARTNER
+    data = read_key_file(folder / entry.key, private=private)
+    rsa = read_private_key(data).public_key() if private else read_public_key(data)
+    return PublicKey(entry.version, rsa)
