@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from gateway.cli._ring import folder_of
+from gateway.cli._ring import add_ring, folder_of
+from gateway.cli.options import add_json
 from gateway.keys import manifest
 from gateway.keys.backends import folder as folders
 from gateway.keys.changes import Change, Party, difference
@@ -20,7 +21,9 @@ Step: TypeAlias = Callable[[Manifest, Party, str, Use | None], Manifest]
 
 def add_version(parser: argparse.ArgumentParser) -> None:
     """Declare the options that name one key and how to go about it."""
-    parser.add_argument("version", metavar="VERSION", help="as `gateway keys list` has it")
+    parser.add_argument(
+        "version", metavar="VERSION", help="as `gateway keys list` has it"
+    )
     parser.add_argument(
         "--platform", action="store_true", help="AlipayHK's key, not one of ours"
     )
@@ -31,8 +34,12 @@ def add_version(parser: argparse.ArgumentParser) -> None:
         help="which key is meant, where a version has one for each use",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="say what would change, and change nothing"
+        "--dry-run",
+        action="store_true",
+        help="say what would change, and change nothing",
     )
+    add_ring(parser)
+    add_json(parser)
 
 
 def carry_out(arguments: argparse.Namespace, step: Step) -> int:

@@ -17,18 +17,23 @@ Examples:
 
 import argparse
 import json
+from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+from cryptography.hazmat.primitives.asymmetric.rsa import (
+    RSAPublicKey,
+    generate_private_key,
+)
 
-from gateway.cli._keys_add import describe, entry_of, printed
-from gateway.cli._keys_change import missing
-from gateway.cli._ring import folder_of, options_of
+from gateway.cli._keys_add import entry_of, facts_of, headline
+from gateway.cli._ring import add_ring, folder_of, options_of
+from gateway.cli.options import add_json
 from gateway.keys.backends.folder import KeyFile, locked
 from gateway.keys.changes import Party, add
-from gateway.keys.formats import MINIMUM_BITS, private_pem
+from gateway.keys.formats import MINIMUM_BITS, private_pem, public_base64, public_pem
 from gateway.keys.model import PARTNER_USES, Use
+from gateway.protocol import PublicKeys
 
-_EXPONENT = 65537
+_EXPONENT: Final = 65537
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MINIMUM_BITS,
         help="length of the key (default: %(default)s)",
     )
+    add_ring(parser)
+    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -60,10 +67,39 @@ def run(arguments: argparse.Namespace) -> int:
         entry = entry_of(before, Party.PARTNER, arguments.version, arguments.use)
         file = KeyFile(str(entry.key), private_pem(key), private=True)
         after = ring.replace(add(before, Party.PARTNER, entry), file)
-    facts = describe(folder, after, Party.PARTNER, entry, key.public_key())
+    public = key.public_key()
     if arguments.json:
+        facts = facts_of(folder, after.generation, Party.PARTNER, entry, public)
         print(json.dumps(facts))
         return 0
-    print(printed(facts))
-    print(_next_steps(entry.version, options_of(arguments), missing(after)))
+    print(headline(folder, Party.PARTNER, entry, public))
+    print(_both_forms(public))
+    print(_next_steps(entry.version, options_of(arguments), platform=after.verifiers))
     return 0
+
+
+def _both_forms(key: RSAPublicKey) -> str:
+    return f"""
+The public key as PEM:
+
+{public_pem(key)}
+The same as one line of base64:
+
+{public_base64(key)}
+"""
+
+
+def _next_steps(version: str, options: str, *, platform: PublicKeys) -> str:
+    steps = [f"Register this public key with AlipayHK, as key version {version}."]
+    if not platform:
+        steps.append(
+            "Take up the public key that AlipayHK gives you in return:\n"
+            f"     gateway keys import FILE --activate{options}"
+        )
+    steps.append(
+        "When AlipayHK has registered yours, sign with it:\n"
+        f"     gateway keys activate {version}{options}"
+    )
+    return "Next:\n" + "\n".join(
+        f"  {number}. {step}" for number, step in enumerate(steps, start=1)
+    )

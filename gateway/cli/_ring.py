@@ -91,8 +91,14 @@ def options_of(arguments: argparse.Namespace) -> str:
     """Give the options that named the keyring, for a command line to go on with."""
     if arguments.keyring is not None:
         return f" --keyring {quote(str(arguments.keyring))}"
-    options = "" if str(arguments.config) == "config.yaml" else f" -c {quote(str(arguments.config))}"
-    return options + (f" --client {quote(arguments.client)}" if arguments.client else "")
+    options = (
+        ""
+        if str(arguments.config) == "config.yaml"
+        else f" -c {quote(str(arguments.config))}"
+    )
+    return options + (
+        f" --client {quote(arguments.client)}" if arguments.client else ""
+    )
 
 
 def held(folder: Path, manifest: Manifest) -> Iterator[Held]:

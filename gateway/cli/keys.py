@@ -24,8 +24,6 @@ import importlib
 from typing import Final
 
 from gateway.cli import Parser
-from gateway.cli._ring import add_ring
-from gateway.cli.options import add_json
 
 _VERBS: Final = {
     "generate": "make a key pair of ours, not in use yet",
@@ -46,8 +44,6 @@ def add_arguments(parser: Parser) -> None:
         verb = verbs.add_parser(name, help=summary)
         verb.explain(module.__doc__)
         module.add_arguments(verb)
-        add_ring(verb)
-        add_json(verb)
         # Suppressed, or it would undo a --debug that stands before the verb.
         verb.add_argument(
             "--debug",

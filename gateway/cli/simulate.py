@@ -33,6 +33,7 @@ SIGTERM and SIGINT end it with status 0.
 import argparse
 import asyncio
 import json
+import math
 import os
 import signal
 from dataclasses import asdict
@@ -59,7 +60,8 @@ A simulator of AlipayHK. Not for production.
 A call that gets a bad signature, through `gateway serve` on 127.0.0.1:8080:
   curl -i '{call}?simulate=bad_signature' \\
        -H 'Content-Type: application/json' -d '{body}'
-Other faults, and how to order them: curl {control}/faults; curl {control}
+
+GET {control} explains how to order faults; GET {control}/faults lists them.
 """
 
 
@@ -88,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--slow",
-        type=float,
+        type=_seconds,
         default=SLOW_S,
         metavar="SECONDS",
         help="how long the slow faults take (default: %(default)g)",
@@ -186,6 +188,17 @@ def _address(text: str) -> Address:
         return parse_address(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        msg = "must be a number of seconds above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return seconds
 
 
 def _now() -> datetime:

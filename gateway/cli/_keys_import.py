@@ -1,0 +1,128 @@
+"""Take up a key from a file, not in use yet.
+
+A public key is taken for AlipayHK's and a private one for ours. PKCS#1, PKCS#8 and
+SPKI are read, as PEM or as base64 on one line. The ring gets a copy of its own: for
+a private key, delete the file that it came from.
+
+Compare the fingerprint that is printed with AlipayHK's, over another way than the
+one the key came by: whoever exchanges this key can speak as AlipayHK.
+
+Examples:
+  gateway keys import alipayhk.pem                 AlipayHK's public key
+  gateway keys import alipayhk.pem --activate      and verify with it at once
+  gateway keys import alipayhk.pem --version 2     as AlipayHK's keyVersion=2
+  pbpaste | gateway keys import -                  from standard input
+  gateway keys import ours.pem --partner           a pair that was made elsewhere
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from gateway.cli._keys_add import entry_of, facts_of, headline
+from gateway.cli._ring import add_ring, folder_of, options_of
+from gateway.cli.options import add_json
+from gateway.errors import KeyringError
+from gateway.keys.backends.file import read_key_file
+from gateway.keys.backends.folder import KeyFile, locked
+from gateway.keys.changes import Party, activate, add, find
+from gateway.keys.formats import (
+    private_pem,
+    public_pem,
+    read_private_key,
+    read_public_key,
+)
+from gateway.keys.model import Use
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `gateway keys import`."""
+    parser.add_argument("file", metavar="FILE", help="the key; - is standard input")
+    party = parser.add_mutually_exclusive_group()
+    party.add_argument(
+        "--platform",
+        dest="party",
+        action="store_const",
+        const=Party.PLATFORM,
+        help="it must be AlipayHK's public key",
+    )
+    party.add_argument(
+        "--partner",
+        dest="party",
+        action="store_const",
+        const=Party.PARTNER,
+        help="it must be a private key of ours",
+    )
+    parser.add_argument(
+        "--version", metavar="V", help="its label (default: the next whole number)"
+    )
+    parser.add_argument(
+        "--use", type=Use, choices=list(Use), help="what it is for (default: both)"
+    )
+    parser.add_argument(
+        "--activate", action="store_true", help="put it in use in the same step"
+    )
+    add_ring(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Import the key, and say which one it is."""
+    party, data, public = _read(arguments.file, arguments.party)
+    folder = folder_of(arguments)
+    with locked(folder, create=True) as ring:
+        before = ring.manifest
+        entry = entry_of(before, party, arguments.version, arguments.use)
+        after = add(before, party, entry)
+        if arguments.activate:
+            after = activate(after, party, entry.version, arguments.use)
+            entry = find(after, party, entry.version, arguments.use)
+        file = KeyFile(str(entry.key), data, private=party is Party.PARTNER)
+        ring.replace(after, file)
+    if arguments.json:
+        print(json.dumps(facts_of(folder, after.generation, party, entry, public)))
+        return 0
+    print(headline(folder, party, entry, public))
+    if not arguments.activate:
+        option = " --platform" if party is Party.PLATFORM else ""
+        again = f"{entry.version}{option}{options_of(arguments)}"
+        print(f"Put it in use with:\n     gateway keys activate {again}")
+    return 0
+
+
+def _read(name: str, party: Party | None) -> tuple[Party, bytes, RSAPublicKey]:
+    """Read a key: whose it is, its PEM as the ring will hold it, its public half.
+
+    Raises:
+        KeyringError: it is not the key it should be; the text says what it is.
+    """
+    try:
+        data = _data(name)
+        if (party or _party(data)) is Party.PLATFORM:
+            public = read_public_key(data)
+            return Party.PLATFORM, public_pem(public).encode(), public
+        if name != "-":
+            data = read_key_file(Path(name), private=True)
+        private = read_private_key(data)
+    except KeyringError as error:
+        msg = f"{name}: {error.detail}"
+        raise KeyringError(msg) from None
+    return Party.PARTNER, private_pem(private), private.public_key()
+
+
+def _data(name: str) -> bytes:
+    if name == "-":
+        return sys.stdin.buffer.read()
+    return read_key_file(Path(name), private=False)
+
+
+def _party(data: bytes) -> Party:
+    """Tell whose key it must be: nobody has AlipayHK's private one."""
+    try:
+        read_private_key(data)
+    except KeyringError:
+        return Party.PARTNER if b"PRIVATE KEY-----" in data else Party.PLATFORM
+    return Party.PARTNER

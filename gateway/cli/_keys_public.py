@@ -1,0 +1,88 @@
+"""Print a public key, and nothing else: to register it, or to compare it.
+
+Without a version it is our key that signs, else the newest that is not in use yet.
+
+Examples:
+  gateway keys public                       our active key, as PEM
+  gateway keys public 2 --format base64     version 2 as one line, for the console
+  gateway keys public 2 > ours-2.pem
+  gateway keys public 1 --platform          AlipayHK's version 1
+  gateway keys public --json | jq -r .fingerprint
+"""
+
+import argparse
+import json
+
+from gateway.cli._keys_add import facts_of
+from gateway.cli._ring import add_ring, folder_of, held
+from gateway.cli.options import add_json
+from gateway.errors import KeyringError
+from gateway.keys import manifest
+from gateway.keys.changes import Party, find, section
+from gateway.keys.formats import public_base64, public_pem
+from gateway.keys.manifest import Entry, Manifest
+from gateway.keys.model import KeyState, Use
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `gateway keys public`."""
+    parser.add_argument(
+        "version", nargs="?", metavar="VERSION", help="(default: the active one)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("pem", "base64"),
+        default="pem",
+        help="PEM, or base64 on one line (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--platform", action="store_true", help="AlipayHK's key, not one of ours"
+    )
+    parser.add_argument(
+        "--use",
+        type=Use,
+        choices=list(Use),
+        help="which key is meant, where a version has one for each use",
+    )
+    add_ring(parser)
+    add_json(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the public key that is meant."""
+    folder = folder_of(arguments)
+    ring = manifest.load(folder).value
+    party = Party.PLATFORM if arguments.platform else Party.PARTNER
+    chosen = _chosen(ring, party, arguments.version, arguments.use)
+    found = next(each for each in held(folder, ring) if each.entry is chosen)
+    if found.public is None:
+        why = found.problem or f"it is {chosen.state} and has no file"
+        msg = f"{party} version {chosen.version}: {why}"
+        raise KeyringError(msg)
+    key = found.public.rsa
+    if arguments.json:
+        print(json.dumps(facts_of(folder, ring.generation, party, chosen, key)))
+    elif arguments.format == "pem":
+        print(public_pem(key), end="")
+    else:
+        print(public_base64(key))
+    return 0
+
+
+def _chosen(
+    ring: Manifest, party: Party, version: str | None, use: Use | None
+) -> Entry:
+    """Give the entry that is meant.
+
+    Raises:
+        KeyringError: there is none, or several.
+    """
+    if version is not None:
+        return find(ring, party, version, use)
+    wanted = use or (Use.SIGN if party is Party.PARTNER else Use.VERIFY)
+    for state in (KeyState.ACTIVE, KeyState.PRE_ACTIVE):
+        for entry in reversed(section(ring, party)):
+            if entry.state is state and wanted in entry.uses(party.uses):
+                return entry
+    msg = f"no {party} key is active or about to be; name a version"
+    raise KeyringError(msg)

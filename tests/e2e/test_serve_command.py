@@ -1,0 +1,261 @@
+"""`gateway serve`, `check` and `demo` as processes, the way people run them."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+GATEWAY = [sys.executable, "-m", "gateway"]
+TARGET = "/api/open/alipay/v1/content/synchronize"
+BODY = json.dumps(
+    {
+        "requestId": "e2e0",
+        "contentId": "C",
+        "contentType": "SKU",
+        "contentStatus": 1,
+        "contentInfo": "{}",
+    }
+).encode()
+
+
+def gateway(*arguments, cwd, **options):
+    return subprocess.run(
+        [*GATEWAY, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        **options,
+    )
+
+
+@contextmanager
+def process(*arguments, cwd):
+    """Run a command until the end of the block, as a service manager would."""
+    with subprocess.Popen(
+        [*GATEWAY, *arguments],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()
+            running.communicate()
+
+
+def first_line(stream, having):
+    for line in stream:
+        if having in line:
+            return line
+    pytest.fail(f"the process ended without a line with {having!r}")
+
+
+def post(url, body=BODY, **headers):
+    request = urllib.request.Request(url + TARGET, body, headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, dict(error.headers), error.read()
+
+
+def get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+@pytest.fixture
+def workplace(tmp_path):
+    """A folder with the shipped configuration, on free ports."""
+    text = (ROOT / "config.yaml").read_text()
+    text = re.sub(r"listen: 127.0.0.1:\d+", "listen: 127.0.0.1:0", text)
+    (tmp_path / "config.yaml").write_text(text)
+    return tmp_path
+
+
+@contextmanager
+def simulator(workplace):
+    with process(
+        "simulate", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", cwd=workplace
+    ) as simulate:
+        line = first_line(simulate.stdout, "API")
+        port = re.search(r":(\d+)", line)[1]
+        config = workplace / "config.yaml"
+        text = re.sub(
+            r"http://127.0.0.1:\d+", f"http://127.0.0.1:{port}", config.read_text()
+        )
+        config.write_text(text)
+        yield simulate
+
+
+@contextmanager
+def serving(workplace):
+    with process("serve", cwd=workplace) as serve:
+        event = json.loads(first_line(serve.stderr, '"listening"'))
+        serve.inbound = f"http://{event['inbound']}"
+        serve.admin = f"http://{event['admin']}"
+        yield serve
+
+
+def test_the_shipped_configuration_works_with_the_simulator(workplace):
+    with simulator(workplace), serving(workplace) as serve:
+        assert get(f"{serve.admin}/readyz")[0] == 200
+        for headers in ({}, {"Gateway-Encrypt": "true"}):
+            status, got, body = post(serve.inbound, **headers)
+            assert (status, got["Gateway-Verified"]) == (200, "true")
+            assert json.loads(body)["resultInfo"]["resultStatus"] == "S"
+        serve.send_signal(signal.SIGTERM)
+        output, errors = serve.communicate(timeout=10)
+    assert serve.returncode == 0
+    assert [json.loads(line)["code"] for line in output.splitlines()] == [
+        "verified"
+    ] * 2
+    assert [json.loads(line)["event"] for line in errors.splitlines()] == [
+        "draining",
+        "stopped",
+    ]
+
+
+def test_a_gateway_that_is_started_before_its_keys_takes_them_up(workplace):
+    with serving(workplace) as serve:
+        status, ready = get(f"{serve.admin}/readyz")
+        assert status == 503
+        assert "gateway simulate" in ready["reasons"][0]
+        assert post(serve.inbound)[0] == 503
+        with simulator(workplace):
+            first_line(serve.stderr, '"keyring_loaded"')
+            assert get(f"{serve.admin}/readyz")[0] == 200
+
+
+def test_sighup_takes_up_a_new_configuration(workplace):
+    with simulator(workplace), serving(workplace) as serve:
+        config = workplace / "config.yaml"
+        config.write_text(config.read_text().replace("optional", "required"))
+        serve.send_signal(signal.SIGHUP)
+        first_line(serve.stderr, '"reloaded"')
+        status, _, body = post(serve.inbound, **{"Gateway-Encrypt": "false"})
+        assert (status, json.loads(body)["code"]) == (400, "encryption_required")
+
+
+def test_a_log_that_nobody_reads_any_more_stops_no_traffic(workplace):
+    with simulator(workplace), serving(workplace) as serve:
+        serve.stdout.close()
+        assert post(serve.inbound)[0] == 200
+        assert post(serve.inbound)[0] == 200
+        serve.stdout = open(os.devnull)  # noqa: SIM115, PTH123 - for communicate
+
+
+def test_check_names_every_problem_with_its_line(workplace):
+    config = workplace / "config.yaml"
+    config.write_text(
+        config.read_text().replace("timeout_s", "time_out_s") + "x: ${NOPE}\n"
+    )
+    checked = gateway("check", cwd=workplace)
+    assert checked.returncode == 1
+    assert (
+        "config.yaml:20: routes[0].time_out_s: unknown key; did you mean timeout_s?"
+        in (checked.stderr)
+    )
+    assert (
+        "config.yaml:21: x: the environment variable NOPE is not set" in checked.stderr
+    )
+    assert "Traceback" not in checked.stderr
+    as_json = gateway("check", "--json", cwd=workplace)
+    assert as_json.returncode == 1
+    assert len(json.loads(as_json.stdout)["problems"]) == 3
+
+
+def test_check_is_content_with_the_sandbox(workplace):
+    with simulator(workplace):
+        checked = gateway("check", cwd=workplace)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout == "config.yaml: no problem found\n"
+
+
+def test_check_finds_a_keyring_that_could_not_be_served(workplace):
+    with simulator(workplace):
+        (workplace / "keys/hk-sandbox/partner-1.pem").chmod(0o644)
+        checked = gateway("check", cwd=workplace)
+    assert checked.returncode == 1
+    assert "others may read it (mode 0644); chmod 600 it" in checked.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_missing_configuration_is_one_line(tmp_path, command):
+    done = gateway(command, "-c", "nowhere.yaml", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "nowhere.yaml: cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_in_use_is_one_line(workplace):
+    with serving(workplace) as serve:
+        config = workplace / "config.yaml"
+        address = serve.inbound.removeprefix("http://")
+        config.write_text(
+            config.read_text().replace("listen: 127.0.0.1:0", f"listen: {address}", 1)
+        )
+        second = gateway("serve", cwd=workplace)
+    assert second.returncode == 1
+    assert f"gateway: inbound.listen: {address} cannot be listened on" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+def test_the_demo_ends_with_both_exchanges_verified(tmp_path):
+    done = gateway("demo", "--once", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("Gateway-Verified: true") == 2
+    assert "service → gateway" in done.stdout
+    assert "Encrypt: algorithm=RSA_AES,keyVersion=1,symmetricKey=" in done.stdout
+    assert "curl -i http://127.0.0.1:" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["serve", "--nonsense"]])
+def test_wrong_usage_is_status_2(tmp_path, arguments):
+    done = gateway(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "--help`" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo",
+        "serve",
+        "check",
+        "simulate",
+        "keys",
+        "sign",
+        "verify",
+        "encrypt",
+        "decrypt",
+    ],
+)
+def test_each_command_has_help_with_examples(tmp_path, command):
+    done = gateway(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"gateway {command}" in done.stdout
+    assert "xamples:" in done.stdout
