@@ -13,8 +13,9 @@ from aiohttp import web
 
 from gateway.config import Settings
 from gateway.edge.admin import admin_app
-from gateway.edge.inbound import Inbound, InboundServer, Limits
+from gateway.edge.inbound import Inbound, InboundServer
 from gateway.edge.listener import Listener, listening
+from gateway.edge.request import Limits
 from gateway.errors import SetupError
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Keyring

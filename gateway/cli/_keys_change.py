@@ -2,13 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from gateway.cli._ring import add_ring, folder_of
+from gateway.cli._ring import add_ring, folder_of, manifest_of
 from gateway.cli.options import add_json
-from gateway.keys import manifest
 from gateway.keys.backends import folder as folders
 from gateway.keys.changes import Change, Party, difference
 from gateway.keys.keyring import Keyring
@@ -17,6 +16,13 @@ from gateway.keys.model import KeyInfo, KeyState, Use
 
 Step: TypeAlias = Callable[[Manifest, Party, str, Use | None], Manifest]
 """One of `gateway.keys.changes`: activate, deactivate or destroy."""
+
+_DOES: Final = {
+    Use.SIGN: "signs",
+    Use.DECRYPT: "decrypts",
+    Use.VERIFY: "verifies",
+    Use.ENCRYPT: "encrypts",
+}
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +53,7 @@ def carry_out(arguments: argparse.Namespace, step: Step) -> int:
     folder = folder_of(arguments)
     party = Party.PLATFORM if arguments.platform else Party.PARTNER
     if arguments.dry_run:
-        before = manifest.load(folder).value
+        before = manifest_of(folder)
         after = step(before, party, arguments.version, arguments.use)
         ring = folders.preview(folder, after)
     else:
@@ -55,7 +61,7 @@ def carry_out(arguments: argparse.Namespace, step: Step) -> int:
             before = locked.manifest
             after = step(before, party, arguments.version, arguments.use)
             ring = locked.replace(after)
-    changes = difference(before, after)
+    changes = sorted(difference(before, after), key=_coming_first)
     if arguments.json:
         print(json.dumps(_as_json(folder, changes, ring, dry_run=arguments.dry_run)))
     else:
@@ -65,7 +71,7 @@ def carry_out(arguments: argparse.Namespace, step: Step) -> int:
 
 def meaning(change: Change, ring: Keyring) -> str:
     """Say what a key does now that it did not, or does no more."""
-    does = " and ".join(f"{use}s" for use in _duties(change, ring))
+    does = " and ".join(_DOES[use] for use in _duties(change, ring))
     if change.after.state is KeyState.ACTIVE:
         return f"it {does} from now on"
     if change.after.state is KeyState.DEACTIVATED:
@@ -78,12 +84,16 @@ def meaning(change: Change, ring: Keyring) -> str:
 def missing(ring: Keyring) -> list[str]:
     """Say what a ring lacks for exchanges to succeed."""
     lacks = {
-        "no partner key is active to sign": ring.active_signer is None,
-        "no platform key may verify": not ring.verifiers,
-        "no partner key may decrypt": not ring.decrypters,
-        "no platform key is active to encrypt": ring.active_recipient is None,
+        "a partner key that is active to sign": ring.active_signer is None,
+        "a platform key that may verify": not ring.verifiers,
+        "a partner key that may decrypt": not ring.decrypters,
+        "a platform key that is active to encrypt": ring.active_recipient is None,
     }
     return [lack for lack, applies in lacks.items() if applies]
+
+
+def _coming_first(change: Change) -> bool:
+    return change.after.state is not KeyState.ACTIVE
 
 
 def _duties(change: Change, ring: Keyring) -> list[Use]:
@@ -105,7 +115,7 @@ def _info(change: Change, ring: Keyring) -> KeyInfo:
 
 
 def _lines(
-    folder: Path, changes: tuple[Change, ...], ring: Keyring, *, dry_run: bool
+    folder: Path, changes: Sequence[Change], ring: Keyring, *, dry_run: bool
 ) -> Iterator[str]:
     if dry_run:
         yield "Dry run, nothing was changed. The change would be:"
@@ -117,12 +127,12 @@ def _lines(
         )
     if not dry_run:
         yield f"{folder} is at generation {ring.generation}."
-    for lack in missing(ring):
-        yield f"Missing: {lack}."
+    if lacks := missing(ring):
+        yield f"Still missing: {'; '.join(lacks)}."
 
 
 def _as_json(
-    folder: Path, changes: tuple[Change, ...], ring: Keyring, *, dry_run: bool
+    folder: Path, changes: Sequence[Change], ring: Keyring, *, dry_run: bool
 ) -> dict[str, object]:
     return {
         "keyring": str(folder),

@@ -17,10 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway.cli._ring import Held, add_ring, folder_of, held
+from gateway.cli._ring import Held, add_ring, folder_of, held, manifest_of
 from gateway.cli.options import add_json
 from gateway.errors import SetupError
-from gateway.keys import manifest
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.folder import unnamed
 from gateway.keys.formats import fingerprint
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List the ring's keys. Exit status 1 if the gateway would refuse it."""
     folder = folder_of(arguments)
-    ring = manifest.load(folder).value
+    ring = manifest_of(folder)
     keys = list(held(folder, ring))
     problems = _problems(folder)
     strays = unnamed(folder, ring)

@@ -14,10 +14,9 @@ import argparse
 import json
 
 from gateway.cli._keys_add import facts_of
-from gateway.cli._ring import add_ring, folder_of, held
+from gateway.cli._ring import add_ring, folder_of, held, manifest_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
-from gateway.keys import manifest
 from gateway.keys.changes import Party, find, section
 from gateway.keys.formats import public_base64, public_pem
 from gateway.keys.manifest import Entry, Manifest
@@ -51,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the public key that is meant."""
     folder = folder_of(arguments)
-    ring = manifest.load(folder).value
+    ring = manifest_of(folder)
     party = Party.PLATFORM if arguments.platform else Party.PARTNER
     chosen = _chosen(ring, party, arguments.version, arguments.use)
     found = next(each for each in held(folder, ring) if each.entry is chosen)

@@ -10,6 +10,7 @@ from gateway import config
 from gateway.cli import UsageError
 from gateway.cli.options import add_config, environment
 from gateway.errors import KeyringError
+from gateway.keys import manifest
 from gateway.keys.backends.file import read_key_file
 from gateway.keys.changes import Party, section
 from gateway.keys.formats import read_private_key, read_public_key
@@ -101,10 +102,23 @@ def options_of(arguments: argparse.Namespace) -> str:
     )
 
 
-def held(folder: Path, manifest: Manifest) -> Iterator[Held]:
+def manifest_of(folder: Path) -> Manifest:
+    """Read a keyring's manifest.
+
+    Raises:
+        KeyringError: there is none.
+        DocumentError: it cannot be used.
+    """
+    if not (folder / manifest.FILE_NAME).exists():
+        msg = f"{folder}: there is no keyring; `gateway keys generate` makes one"
+        raise KeyringError(msg)
+    return manifest.load(folder).value
+
+
+def held(folder: Path, ring: Manifest) -> Iterator[Held]:
     """Read each entry's key, whatever state it is in and whatever is wrong with it."""
     for party in Party:
-        for entry in section(manifest, party):
+        for entry in section(ring, party):
             try:
                 yield Held(party, entry, _public(folder, party, entry), None)
             except KeyringError as error:

@@ -1,41 +1,33 @@
-"""Where services call: strict HTTP in, AlipayHK's answer or a problem out.
+"""Where services call: AlipayHK's answer, or a problem, for every request.
 
-Nothing of a caller's headers goes further than this module: what AlipayHK gets is
-made from the configuration, so that a caller cannot send it a Client-Id, a cookie
-or a credential.
+How a request is read is in `gateway.edge.request`.
 """
 
 import asyncio
 import re
 import traceback
-from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp import web
 from aiohttp.web_request import BaseRequest
 
 from gateway.edge.problems import problem
+from gateway.edge.request import Limits, read_call
 from gateway.errors import (
     ExchangeError,
     InternalError,
     InvalidRequest,
-    MethodNotAllowed,
     Outcome,
     Overloaded,
-    RequestTooLarge,
 )
 from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
-from gateway.protocol.outgoing import check_target
 from gateway.relay.exchange import Answer, Relay
 from gateway.relay.ports import Clock, Entropy
-from gateway.relay.routes import Call
 
 _EXCHANGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_OURS: Final = frozenset({"gateway-encrypt", "gateway-client", "gateway-exchange-id"})
-_WISHES: Final = {"true": True, "false": False}
 _PASSED_ON: Final = {
     "content-type": "Content-Type",
     "response-time": "Response-Time",
@@ -44,21 +36,6 @@ _PASSED_ON: Final = {
     "trace-id": "Tracer-Id",
 }
 """AlipayHK's headers that go back, and what they are called then (protocol.md 5)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of the inbound listener.
-
-    Attributes:
-        max_body_bytes: the greatest request body.
-        max_concurrent: how many exchanges may be under way at once.
-        body_timeout_s: how long a request's body may take to arrive.
-    """
-
-    max_body_bytes: int
-    max_concurrent: int
-    body_timeout_s: float
 
 
 class Inbound:
@@ -125,7 +102,8 @@ class Inbound:
         self, request: BaseRequest, record: ExchangeRecord
     ) -> web.Response:
         try:
-            call = await self._read_call(request)
+            self._check_load()
+            call = await read_call(request, self._limits)
             record.request_bytes = len(call.body)
             response = _passed_on(await self._relay.exchange(call, record), record)
         except ExchangeError as error:
@@ -140,47 +118,13 @@ class Inbound:
             response.force_close()
         return response
 
-    async def _read_call(self, request: BaseRequest) -> Call:
-        if request.method != "POST":
-            msg = "Every call of this gateway is a POST."
-            raise MethodNotAllowed(msg)
-        target = _target(request)
-        _check_headers(request)
+    def _check_load(self) -> None:
         if self.in_flight > self._limits.max_concurrent:
-            msg = f"{self._limits.max_concurrent} exchanges are under way; send again later."
+            msg = (
+                f"{self._limits.max_concurrent} exchanges are under way; send again "
+                "later (inbound.max_concurrent)."
+            )
             raise Overloaded(msg)
-        return Call(
-            target,
-            await self._read_body(request),
-            client=_one(request, "Gateway-Client"),
-            encrypt=_wish(request),
-        )
-
-    async def _read_body(self, request: BaseRequest) -> bytes:
-        if (request.content_length or 0) > self._limits.max_body_bytes:
-            raise self._too_large()
-        await _continue(request)
-        chunks: list[bytes] = []
-        size = 0
-        try:
-            async with asyncio.timeout(self._limits.body_timeout_s):
-                async for chunk in request.content.iter_any():
-                    chunks.append(chunk)
-                    size += len(chunk)
-                    if size > self._limits.max_body_bytes:
-                        raise self._too_large()
-        except TimeoutError:
-            msg = f"The body took over {self._limits.body_timeout_s:g} s to arrive."
-            raise InvalidRequest(msg) from None
-        except (web.RequestPayloadError, OSError) as error:
-            msg = "The body did not arrive whole."
-            raise InvalidRequest(msg) from error
-        return b"".join(chunks)
-
-    def _too_large(self) -> RequestTooLarge:
-        return RequestTooLarge(
-            f"The body is over {self._limits.max_body_bytes} bytes (inbound.max_body_bytes)."
-        )
 
     def _exchange_id(self, request: BaseRequest) -> str:
         given = request.headers.getall("Gateway-Exchange-Id", [])
@@ -218,71 +162,6 @@ class _Connection(web.RequestHandler):
 
     def log_exception(self, *args: object, **kwargs: object) -> None:
         """Log nothing: the text of a parse error quotes the request."""
-
-
-def _target(request: BaseRequest) -> str:
-    try:
-        return check_target(request.raw_path)
-    except ValueError as error:
-        msg = f"The request-target is not valid: {error}."
-        raise InvalidRequest(msg) from None
-
-
-def _check_headers(request: BaseRequest) -> None:
-    """Refuse what another reader of the same bytes may understand otherwise."""
-    headers = request.headers
-    if request.version not in (HttpVersion10, HttpVersion11):
-        msg = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
-        raise InvalidRequest(msg)
-    if request.version == HttpVersion11 and len(headers.getall("Host", [])) != 1:
-        msg = "One Host header is needed."
-        raise InvalidRequest(msg)
-    if "Upgrade" in headers:
-        msg = "No other protocol is spoken here; leave Upgrade out."
-        raise InvalidRequest(msg)
-    codings = headers.getall("Transfer-Encoding", [])
-    if codings and (codings != ["chunked"] or "Content-Length" in headers):
-        msg = "A body has a Content-Length, or is chunked, and nothing else."
-        raise InvalidRequest(msg)
-    if (_one(request, "Content-Encoding") or "identity").lower() != "identity":
-        msg = "The body must be plain: the bytes that are signed are the bytes sent."
-        raise InvalidRequest(msg)
-    for name in headers:
-        if name.lower().startswith("gateway-") and name.lower() not in _OURS:
-            msg = "Headers that begin with Gateway- are reserved; one is not known."
-            raise InvalidRequest(msg)
-
-
-def _one(request: BaseRequest, name: str) -> str | None:
-    values = request.headers.getall(name, [])
-    if len(values) > 1:
-        msg = f"The header {name} may occur once."
-        raise InvalidRequest(msg)
-    return values[0] if values else None
-
-
-def _wish(request: BaseRequest) -> bool | None:
-    text = _one(request, "Gateway-Encrypt")
-    if text is None:
-        return None
-    wish = _WISHES.get(text.strip().lower())
-    if wish is None:
-        msg = "Gateway-Encrypt is true or false."
-        raise InvalidRequest(msg)
-    return wish
-
-
-async def _continue(request: BaseRequest) -> None:
-    """Answer `Expect: 100-continue`, once it is known that the body is wanted."""
-    expectation = _one(request, "Expect")
-    if expectation is None:
-        return
-    if expectation.lower() != "100-continue":
-        msg = "The only expectation that can be met is 100-continue."
-        raise InvalidRequest(msg)
-    transport = request.transport
-    if transport is not None:
-        transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _passed_on(answer: Answer, record: ExchangeRecord) -> web.Response:

@@ -198,9 +198,8 @@ def find(
         msg = f"{name} is one key to {uses}; say which use is meant"
         raise KeyringError(msg)
     there = ", ".join(dict.fromkeys(entry.version for entry in entries))
-    msg = f"there is no {name}; " + (
-        f"there is {there}" if there else "generate or import one first"
-    )
+    hint = f"the ring has {there}" if there else "generate or import one first"
+    msg = f"there is no {name}: {hint}"
     raise KeyringError(msg)
 
 

@@ -195,7 +195,7 @@ class AlipayHK:
             body_sha256=hashlib.sha256(request.body).hexdigest(),
             result=decision.result.code,
             status=decision.result.status,
-            signed=any(name == "Signature" for name, _ in response.headers),
+            signed=any(name.lower() == "signature" for name, _ in response.headers),
             fault=decision.fault.name,
             repeated=decision.repeated,
             remarks=tuple(remarks_on(request, now)),

@@ -165,6 +165,12 @@ def reorder_signature(answer: SimulatedResponse) -> SimulatedResponse:
     return answer.changing("Signature", reorder)
 
 
+def in_lower_case(answer: SimulatedResponse) -> SimulatedResponse:
+    """Write the names of the headers in lower case, as HTTP/2 has them."""
+    headers = [(name.lower(), value) for name, value in answer.headers]
+    return replace(answer, headers=headers)
+
+
 def unsigned(answer: SimulatedResponse) -> SimulatedResponse:
     """Drop both headers of a signature."""
     return answer.without("Signature", "Response-Time")

@@ -210,6 +210,11 @@ _HEADERS: Final = (
         draft=defects.in_milliseconds,
     ),
     Fault(
+        "lower_case_headers",
+        "the names of all headers in lower case: no error",
+        finish=defects.in_lower_case,
+    ),
+    Fault(
         "other_client_id",
         "the answer names another Client-Id, and is signed so",
         ClientIdMismatch.code,

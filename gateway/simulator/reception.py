@@ -4,6 +4,8 @@ What fails here is answered as the edge does: HTTP 200, resultStatus F, and neit
 Signature nor Response-Time (protocol.md 4).
 """
 
+import re
+from dataclasses import replace
 from typing import Final
 
 from gateway.errors import (
@@ -48,6 +50,10 @@ _REFUSALS: Final[dict[type[ExchangeError], ResultInfo]] = {
     ),
 }
 
+# RFC 9112, 3.2.2: a server takes the absolute form too. The vendor's SDK sends it,
+# and signs the path alone.
+_ORIGIN: Final = re.compile(r"(?i)^https?://[^/?]*(?=/)")
+
 
 def receive(request: ReceivedRequest, registry: Registry) -> VerifiedRequest:
     """Verify a request over the exact bytes that arrived.
@@ -59,7 +65,8 @@ def receive(request: ReceivedRequest, registry: Registry) -> VerifiedRequest:
         raise MethodNotAllowed(request.method)
     client_id = single(request.headers, "Client-Id", InvalidRequest)
     keys = registry.verifiers(client_id) if client_id else ()
-    return verify_request(request, keys=keys)
+    origin_form = _ORIGIN.sub("", request.target)
+    return verify_request(replace(request, target=origin_form), keys=keys)
 
 
 def plain_body(request: VerifiedRequest, registry: Registry) -> bytes:

@@ -37,11 +37,6 @@ class Registry:
         self._partners = {name: dict(theirs) for name, theirs in partners.items()}
 
     @property
-    def public_keys(self) -> Mapping[str, RSAPublicKey]:
-        """AlipayHK's public keys: what partners verify and encrypt with."""
-        return {version: key.public_key() for version, key in self._keys.items()}
-
-    @property
     def active(self) -> PublicKey:
         """The public half of the key that signs."""
         return PublicKey(self._active, self._keys[self._active].public_key())

@@ -26,6 +26,7 @@ from gateway.simulator.server import running
 from tests import peer
 
 SLOW_S = 0.3
+OF_THE_SERVER = {"Server", "Date", "Content-Length", "Connection"}
 SUCCESS = {
     "resultInfo": {
         "resultCode": "SUCCESS",
@@ -295,6 +296,18 @@ def time_in_milliseconds(seen, name):
     assert signed(seen, name)
 
 
+def lower_case_headers(seen, name):
+    ours = [key for key, _ in seen.headers if key not in OF_THE_SERVER]
+    assert ours == [
+        "client-id",
+        "content-type",
+        "response-time",
+        "signature",
+        "tracer-id",
+    ]
+    assert json.loads(seen.body) == SUCCESS
+
+
 def other_client_id(seen, name):
     theirs = seen.one("Client-Id")
     assert theirs != peer.CLIENT_ID
@@ -400,6 +413,7 @@ CHECKS = {
     "clock_ahead": is_off_by(1),
     "clock_behind": is_off_by(-1),
     "time_in_milliseconds": time_in_milliseconds,
+    "lower_case_headers": lower_case_headers,
     "other_client_id": other_client_id,
     "missing_client_id": lacks("Client-Id"),
     "repeated_signature": repeats("Signature"),

@@ -212,6 +212,18 @@ def test_a_query_string_is_part_of_what_is_signed(alipayhk, partner_key):
     assert refused_code(alipayhk, changed) == "INVALID_SIGNATURE"
 
 
+def test_a_target_in_absolute_form_is_read_as_the_path_that_is_signed(
+    alipayhk, partner_key, platform_key
+):
+    request = peer.call(partner_key, body_with())
+    absolute = f"https://open.alipay.hk{request.target}"
+
+    response = alipayhk.respond(replace(request, target=absolute))
+
+    check_signature(response, platform_key.public_key())
+    assert alipayhk.records[-1].target == absolute
+
+
 def test_an_unknown_version_of_a_signature_is_refused(alipayhk, partner_key):
     request = peer.call(partner_key, body_with(), version="7")
 

@@ -139,6 +139,7 @@ def test_each_way_of_delivery_is_some_faults():
         ("no_key_version", ("SUCCESS", "S")),
         ("reordered_signature", ("SUCCESS", "S")),
         ("time_in_milliseconds", ("SUCCESS", "S")),
+        ("lower_case_headers", ("SUCCESS", "S")),
     ],
 )
 async def test_a_fault_that_is_no_error_gives_its_result(

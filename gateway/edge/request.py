@@ -1,0 +1,145 @@
+"""One request of a service, read strictly: what is left is a `Call` or an error.
+
+Nothing of a caller's headers goes further than this module: what AlipayHK gets is
+made from the configuration, so a caller cannot send it a Client-Id, a cookie or a
+credential.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.web_request import BaseRequest
+
+from gateway.errors import InvalidRequest, MethodNotAllowed, RequestTooLarge
+from gateway.protocol.outgoing import check_target
+from gateway.relay.routes import Call
+
+_OURS: Final = frozenset({"gateway-encrypt", "gateway-client", "gateway-exchange-id"})
+_WISHES: Final = {"true": True, "false": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of the inbound listener.
+
+    Attributes:
+        max_body_bytes: the greatest request body.
+        max_concurrent: how many exchanges may be under way at once.
+        body_timeout_s: how long a request's body may take to arrive.
+    """
+
+    max_body_bytes: int
+    max_concurrent: int
+    body_timeout_s: float
+
+
+async def read_call(request: BaseRequest, limits: Limits) -> Call:
+    """Read a request to its end.
+
+    Raises:
+        MethodNotAllowed: it is no POST.
+        InvalidRequest: it is not HTTP as it must be, or has a reserved header.
+        RequestTooLarge: its body is over the limit.
+    """
+    if request.method != "POST":
+        msg = "Every call of this gateway is a POST."
+        raise MethodNotAllowed(msg)
+    target = _target(request)
+    _check_headers(request)
+    client, encrypt = _one(request, "Gateway-Client"), _wish(request)
+    return Call(target, await _read_body(request, limits), client, encrypt)
+
+
+async def _read_body(request: BaseRequest, limits: Limits) -> bytes:
+    if (request.content_length or 0) > limits.max_body_bytes:
+        raise _too_large(limits)
+    await _continue(request)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            async for chunk in request.content.iter_any():
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > limits.max_body_bytes:
+                    raise _too_large(limits)
+    except TimeoutError:
+        msg = f"The body took over {limits.body_timeout_s:g} s to arrive."
+        raise InvalidRequest(msg) from None
+    except (web.RequestPayloadError, OSError) as error:
+        msg = "The body did not arrive whole."
+        raise InvalidRequest(msg) from error
+    return b"".join(chunks)
+
+
+def _too_large(limits: Limits) -> RequestTooLarge:
+    return RequestTooLarge(
+        f"The body is over {limits.max_body_bytes} bytes (inbound.max_body_bytes)."
+    )
+
+
+def _target(request: BaseRequest) -> str:
+    try:
+        return check_target(request.raw_path)
+    except ValueError as error:
+        msg = f"The request-target is not valid: {error}."
+        raise InvalidRequest(msg) from None
+
+
+def _check_headers(request: BaseRequest) -> None:
+    """Refuse what another reader of the same bytes may understand otherwise."""
+    headers = request.headers
+    if request.version not in (HttpVersion10, HttpVersion11):
+        msg = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
+        raise InvalidRequest(msg)
+    if request.version == HttpVersion11 and len(headers.getall("Host", [])) != 1:
+        msg = "One Host header is needed."
+        raise InvalidRequest(msg)
+    if "Upgrade" in headers:
+        msg = "No other protocol is spoken here; leave Upgrade out."
+        raise InvalidRequest(msg)
+    codings = headers.getall("Transfer-Encoding", [])
+    if codings and (codings != ["chunked"] or "Content-Length" in headers):
+        msg = "A body has a Content-Length, or is chunked, and nothing else."
+        raise InvalidRequest(msg)
+    if (_one(request, "Content-Encoding") or "identity").lower() != "identity":
+        msg = "The body must be plain: the bytes that are signed are the bytes sent."
+        raise InvalidRequest(msg)
+    for name in headers:
+        if name.lower().startswith("gateway-") and name.lower() not in _OURS:
+            msg = "Headers that begin with Gateway- are reserved; one is not known."
+            raise InvalidRequest(msg)
+
+
+def _one(request: BaseRequest, name: str) -> str | None:
+    values = request.headers.getall(name, [])
+    if len(values) > 1:
+        msg = f"The header {name} may occur once."
+        raise InvalidRequest(msg)
+    return values[0] if values else None
+
+
+def _wish(request: BaseRequest) -> bool | None:
+    text = _one(request, "Gateway-Encrypt")
+    if text is None:
+        return None
+    wish = _WISHES.get(text.strip().lower())
+    if wish is None:
+        msg = "Gateway-Encrypt is true or false."
+        raise InvalidRequest(msg)
+    return wish
+
+
+async def _continue(request: BaseRequest) -> None:
+    """Answer `Expect: 100-continue`, once it is known that the body is wanted."""
+    expectation = _one(request, "Expect")
+    if expectation is None:
+        return
+    if expectation.lower() != "100-continue":
+        msg = "The only expectation that can be met is 100-continue."
+        raise InvalidRequest(msg)
+    transport = request.transport
+    if transport is not None:
+        transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
