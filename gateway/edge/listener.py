@@ -1,5 +1,6 @@
 """A bound address, for as long as it is wanted."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -48,7 +49,8 @@ async def listening(
         try:
             await site.start()
         except OSError as error:
-            reason = error.strerror or "it cannot be bound"
+            # asyncio's own text repeats the address.
+            reason = os.strerror(error.errno) if error.errno else "no such address"
             msg = f"{setting}: {host}:{port} cannot be listened on: {reason}"
             raise SetupError(msg) from error
         bound = runner.addresses[0]

@@ -1,6 +1,7 @@
 """Base64 on the wire: written one way, read in every way seen."""
 
 import base64
+import string
 from urllib.parse import quote
 
 import pytest
@@ -52,6 +53,11 @@ def test_a_value_is_written_as_the_standard_library_writes_it(length):
 )
 def test_a_value_is_read_in_every_form_seen(text):
     assert decode_value(text) == VALUE + b"\x00"
+
+
+@pytest.mark.parametrize("last", string.ascii_letters + string.digits + "+/")
+def test_base64_may_end_in_any_letter(last):
+    assert decode_base64(f"AAA{last}") == base64.b64decode(f"AAA{last}")
 
 
 def test_a_plus_is_never_read_as_a_space():

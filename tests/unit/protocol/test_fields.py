@@ -1,5 +1,7 @@
 """The Signature and Encrypt header values."""
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 
 from gateway.protocol import EncryptField, FieldError, SignatureField
@@ -81,6 +83,11 @@ def test_a_wrapped_key_is_read_in_the_same_ways(text):
 )
 def test_a_missing_or_empty_key_version_is_none(text):
     assert SignatureField.parse(text).key_version is None
+
+
+def test_white_space_pasted_into_a_key_version_is_dropped():
+    text = f"algorithm=RSA256,keyVersion= 1\t0 ,signature={VALUE}"
+    assert SignatureField.parse(text).key_version == "10"
 
 
 @pytest.mark.parametrize("version", ["0", "01", "1.0", "2026-11_a", "x" * 300, "a=b"])
@@ -189,6 +196,12 @@ def test_an_error_never_quotes_the_value():
         with pytest.raises(FieldError) as caught:
             SignatureField.parse(text)
         assert canary not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", [SignatureField("1", b"x"), EncryptField("1", b"x")])
+def test_a_field_cannot_be_changed(field):
+    with pytest.raises(FrozenInstanceError):
+        field.key_version = "2"
 
 
 @pytest.mark.parametrize("label", ["0", "1", "hk-2026.11_a", "x" * 64])

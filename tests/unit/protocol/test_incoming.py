@@ -277,8 +277,12 @@ def test_single_gives_none_for_a_missing_or_empty_header():
     assert single([("b", "x")], "A") is None
 
 
-def test_single_keeps_white_space_within_the_value():
-    assert single([("a", " x\t y ")], "A") == "x\t y"
+def test_single_drops_the_white_space_around_the_value_and_nothing_else():
+    assert single([("a", " \t~x\t y! \t")], "A") == "~x\t y!"
+    visible = "".join(map(chr, range(0x21, 0x7F)))
+    for first in visible:
+        for last in visible:
+            assert single([("a", f"{first}0{last}")], "A") == f"{first}0{last}"
 
 
 # --- Client-Id ---------------------------------------------------------------

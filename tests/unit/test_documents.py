@@ -1,0 +1,558 @@
+"""YAML into values: every problem with its line, and no value in any text."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from hypothesis import example, given, strategies as st
+from pydantic import AfterValidator, Field, ValidationInfo
+
+from gateway.documents import (
+    Document,
+    DocumentError,
+    Finding,
+    Problem,
+    Section,
+    load,
+)
+from gateway.errors import SetupError
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+def beside(path: Path, info: ValidationInfo) -> Path:
+    return info.context["folder"] / path
+
+
+class Part(Section):
+    name: str
+    count: int = Field(default=1, ge=1)
+    ratio: float = 0.5
+    ready: bool = False
+    colour: Colour = Colour.RED
+    notes: tuple[str, ...] = ()
+    place: Annotated[Path, AfterValidator(beside)] | None = None
+
+
+class Whole(Section):
+    title: str = "untitled"
+    main: Part | None = None
+    parts: tuple[Part, ...] = ()
+
+
+class Texts(Section):
+    a: str
+    b: str = ""
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "whole.yaml"
+
+
+@pytest.fixture
+def read(file):
+    """Give a function that writes a text (or bytes) and reads it as a model."""
+
+    def write_and_load(text, model=Whole, **options):
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load(file, model, **options)
+
+    return write_and_load
+
+
+@pytest.fixture
+def problems(read):
+    """Give a function that tells what is wrong with a text: [(line, where, what)]."""
+
+    def refused(text, model=Whole, **options):
+        with pytest.raises(DocumentError) as caught:
+            read(text, model, **options)
+        return [(each.line, each.where, each.message) for each in caught.value.problems]
+
+    return refused
+
+
+def texts(**entries):
+    return "".join(f"{name}: {text}\n" for name, text in entries.items())
+
+
+# --- what is read ------------------------------------------------------------
+
+
+def test_a_file_becomes_the_values_of_its_model(read):
+    value = read(
+        "# a comment\n"
+        "title: Whole\n"
+        "main: {name: m, count: 3, ratio: 1.5, ready: yes, colour: blue}\n"
+        "parts:\n"
+        "  - name: p\n"
+        "    notes: [x, y]\n"
+    ).value
+    assert value == Whole(
+        title="Whole",
+        main=Part(name="m", count=3, ratio=1.5, ready=True, colour=Colour.BLUE),
+        parts=(Part(name="p", notes=("x", "y")),),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0211", "01", "1e3", "0x1F", "0o7", "1_000", "1.0", ".5", "-1"),
+        *("yes", "no", "on", "off", "true", "False"),
+        *("2026-11-23", "12:30:45", ".inf", ".nan", "=", "<<"),
+    ],
+)
+def test_a_scalar_stays_the_text_that_it_is(read, text):
+    assert read(texts(a=text), Texts).value.a == text
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("'single'", "single"),
+        ('"do\\tuble"', "do\tuble"),
+        ("two words", "two words"),
+        ("|\n  block\n  text", "block\ntext\n"),
+        (">-\n  folded\n  text", "folded text"),
+        ("香港", "香港"),
+        ("!!int 7", "7"),
+        ("!anything x", "x"),
+        ("'~'", "~"),
+        ('"null"', "null"),
+        ('""', ""),
+    ],
+)
+def test_every_style_of_text_is_text(read, text, value):
+    assert read(texts(a=text), Texts).value.a == value
+
+
+@pytest.mark.parametrize("null", ["", "~", "null", "Null", "NULL"])
+def test_a_plain_null_is_no_value(read, problems, null):
+    assert read(f"main: {null}\n").value.main is None
+    assert problems(texts(a=null), Texts) == [(1, "a", "must be text")]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a comment\n", "---\n"])
+def test_an_empty_file_is_a_mapping_without_keys(read, problems, text):
+    if "---" not in text:
+        assert read(text).value == Whole()
+        assert problems(text, Texts) == [(None, "a", "this key is required")]
+    else:
+        assert problems(text) == [(1, "", "must be a mapping of keys to values")]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(read):
+    assert read(b"\xef\xbb\xbftitle: x\n").value.title == "x"
+
+
+@pytest.mark.parametrize("end", [b"\r\n", b"\r", b"\n"])
+def test_line_ends_of_every_world_count_alike(problems, end):
+    text = end.join([b"title: x", b"main:", b"  name: n", b"  count: none", b""])
+    assert problems(text) == [(4, "main.count", "must be a whole number")]
+
+
+def test_validators_find_the_folder_of_the_file(read, file):
+    assert read("main: {name: m, place: here}").value.main.place == file.parent / "here"
+
+
+def test_values_cannot_be_changed(read):
+    value = read("title: x").value
+    with pytest.raises(ValueError, match="frozen"):
+        value.title = "y"
+
+
+# --- what is wrong, and where ------------------------------------------------
+
+
+def test_every_problem_is_told_at_once_in_the_order_of_lines(problems):
+    found = problems(
+        "titel: x\n"  # 1
+        "main:\n"  # 2
+        "  count: 0\n"  # 3
+        "  ready: maybe\n"  # 4
+        "parts:\n"  # 5
+        "  - name: a\n"  # 6
+        "    ratio: much\n"  # 7
+        "    colour: green\n"  # 8
+        "  - count: 1.5\n"  # 9
+        "    name: b\n"  # 10
+        "  - text\n"  # 11
+        "  - name: c\n"  # 12
+        "    notes: none\n"  # 13
+        "    notes: [n]\n"  # 14
+    )
+    assert found == [
+        (1, "titel", "unknown key; did you mean title?"),
+        (2, "main.name", "this key is required"),
+        (3, "main.count", "input should be greater than or equal to 1"),
+        (4, "main.ready", "must be true or false"),
+        (7, "parts[0].ratio", "must be a number"),
+        (8, "parts[0].colour", "must be 'red' or 'blue'"),
+        (9, "parts[1].count", "must be a whole number"),
+        (11, "parts[2]", "must be a mapping of keys to values"),
+        (14, "parts[3].notes", "this key stands here twice"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message"),
+    [
+        ("titles: x", "titles", "unknown key; did you mean title?"),
+        ("colour: x", "colour", "unknown key; known are: title, main, parts"),
+        ("main: {name: m, redy: x}", "main.redy", "unknown key; did you mean ready?"),
+        (
+            "parts: [{name: m, plaice: x}]",
+            "parts[0].plaice",
+            "unknown key; did you mean place?",
+        ),
+        ("Title: x", "Title", "unknown key; did you mean title?"),
+    ],
+)
+def test_an_unknown_key_is_told_with_the_likely_one(problems, text, where, message):
+    assert problems(text) == [(1, where, message)]
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "message"),
+    [
+        ("title: [x]", "title", "must be text"),
+        ("title: {x: y}", "title", "must be text"),
+        ("main: text", "main", "must be a mapping of keys to values"),
+        ("main: [x]", "main", "must be a mapping of keys to values"),
+        ("parts: text", "parts", "must be a list"),
+        ("parts: {name: x}", "parts", "must be a list"),
+        ("parts:", "parts", "must be a list"),
+        ("parts: [~]", "parts[0]", "must be a mapping of keys to values"),
+        ("parts: [[]]", "parts[0]", "must be a mapping of keys to values"),
+        ("main: {name: m, notes: [[]]}", "main.notes[0]", "must be text"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_as_what_it_must_be(
+    problems, text, where, message
+):
+    assert problems(text) == [(1, where, message)]
+
+
+@pytest.mark.parametrize("text", ["text", "- a\n- b\n", "~", "[]", "'quoted'"])
+def test_a_document_that_is_no_mapping_is_refused(problems, text):
+    assert problems(text) == [(1, "", "must be a mapping of keys to values")]
+
+
+def test_a_key_that_stands_twice_is_an_error_on_its_second_line(problems):
+    assert problems("title: x\nmain:\ntitle: x\n") == [
+        (3, "title", "this key stands here twice")
+    ]
+
+
+def test_a_problem_names_its_file_and_reads_as_one_line(read, file):
+    with pytest.raises(DocumentError) as caught:
+        read("main:\n  count: 2\n")
+    error = caught.value
+    assert isinstance(error, SetupError)
+    assert str(error) == error.detail == f"{file}:2: main.name: this key is required"
+    assert str(Problem(file, None, "", "is odd")) == f"{file}: is odd"
+    assert str(Problem(file, 0, "a", "is odd")) == f"{file}: a: is odd"
+
+
+def test_a_problem_that_only_the_use_of_a_value_shows_has_its_line_too(read, file):
+    document = read("title: x\nparts:\n  - name: a\n  - name: b\n    count: 7\n")
+    assert isinstance(document, Document)
+    for location, line in (
+        (("parts", 1, "count"), 5),
+        (("parts", 1), 4),
+        (("parts", 1, "colour", 0), 4),  # not in the file: the nearest that is
+        (("parts", 7), 2),
+        (("main",), 1),
+        ((), 1),
+    ):
+        assert document.problem(location, "no").line == line
+    problem = document.problem(("parts", 1, "count"), "too many")
+    assert str(problem) == f"{file}:5: parts[1].count: too many"
+
+
+def test_findings_on_the_raw_tree_are_told_with_the_models_own(problems):
+    def check(tree):
+        assert tree == {"title": "x", "main": {"count": "0"}, "parts": None}
+        yield Finding(("title",), "is not good")
+        yield Finding(("title",), "is not good")
+
+    assert problems("title: x\nmain: {count: 0}\nparts:\n", check=check) == [
+        (1, "title", "is not good"),
+        (2, "main.count", "input should be greater than or equal to 1"),
+        (2, "main.name", "this key is required"),
+        (3, "parts", "must be a list"),
+    ] or problems("title: x\nmain: {count: 0}\nparts:\n", check=check) == [
+        (1, "title", "is not good"),
+        (2, "main.name", "this key is required"),
+        (2, "main.count", "input should be greater than or equal to 1"),
+        (3, "parts", "must be a list"),
+    ]
+
+
+def test_a_finding_alone_refuses_a_file_whose_values_are_all_right(problems):
+    found = problems("title: x", check=lambda _: [Finding((), "is too plain")])
+    assert found == [(1, "", "is too plain")]
+
+
+# --- the environment ---------------------------------------------------------
+
+ENVIRONMENT = {"ONE": "1", "_two": "x y", "EMPTY": "", "SIGN": "${ONE} $$ $"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${ONE}", "1"),
+        ("'${ONE}'", "1"),
+        ('"${ONE}"', "1"),
+        ("|-\n  ${ONE}", "1"),
+        ("a${ONE}b${_two}c", "a1bx yc"),
+        ("${ONE}${ONE}", "11"),
+        ("'${EMPTY}'", ""),
+        ("a$$b", "a$b"),
+        ("$${ONE}", "${ONE}"),
+        ("$$$${ONE}", "$${ONE}"),
+        ("$$${ONE}", "$1"),
+        ("$ONE", "$ONE"),
+        ("cost$", "cost$"),
+        ("${SIGN}", "${ONE} $$ $"),
+    ],
+)
+def test_variables_are_put_in_once_wherever_they_stand(read, text, value):
+    read_as = read(texts(a=text), Texts, environment=ENVIRONMENT).value
+    assert read_as.a == value
+
+
+@pytest.mark.parametrize("text", ["${ONE}", "$$", "${", "${no such}"])
+def test_without_an_environment_such_text_is_left_alone(read, text):
+    assert read(texts(a=f"'{text}'"), Texts).value.a == text
+
+
+@pytest.mark.parametrize("environment", [{}, {"OTHER": "x"}, {"unset": "x"}])
+def test_a_variable_that_is_not_set_is_an_error_and_never_its_text(
+    problems, environment
+):
+    text = "a: x\nb: a ${UNSET} b\n"
+    assert problems(text, Texts, environment=environment) == [
+        (2, "b", "the environment variable UNSET is not set")
+    ]
+
+
+def test_each_variable_that_is_not_set_is_told(problems):
+    found = problems("a: ${ONE}${TWO}\nb: ${ONE}\n", Texts, environment={})
+    assert found == [
+        (1, "a", "the environment variable ONE is not set"),
+        (1, "a", "the environment variable TWO is not set"),
+        (2, "b", "the environment variable ONE is not set"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["${}", "${1A}", "${A-B}", "${A B}", "${ONE", "${ONE:-x}", "${É}"]
+)
+def test_a_variable_in_another_form_is_an_error(problems, text):
+    assert problems(f"a: '{text}'", Texts, environment=ENVIRONMENT) == [
+        (1, "a", "a variable is written ${NAME}; a plain $ is written $$")
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", ["x\nb: injected", "[1, 2]", "{a: b}", "*alias", "# none", "null", "~", ""]
+)
+def test_a_variable_cannot_change_the_structure_of_the_file(read, value):
+    read_as = read(texts(a="${V}"), Texts, environment={"V": value}).value
+    assert read_as == Texts(a=value, b="")
+
+
+def test_keys_are_not_put_together_from_variables(problems):
+    found = problems("${ONE}: x\na: x\n", Texts, environment=ENVIRONMENT)
+    assert found == [(1, "${ONE}", "unknown key; known are: a, b")]
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "main: ${SECRET}",
+        "parts: ${SECRET}",
+        "parts: ['${SECRET}']",
+        "main: {name: m, count: '${SECRET}'}",
+        "main: {name: m, ratio: '${SECRET}'}",
+        "main: {name: m, ready: '${SECRET}'}",
+        "main: {name: m, colour: '${SECRET}'}",
+        "main: {name: m, notes: '${SECRET}'}",
+        "title: '${SECRET} ${UNSET}'",
+        "title: '${SECRET}'\ntitle: '${SECRET}'",
+        "title: '${SECRET}'\nname: '${SECRET}'",
+    ],
+)
+def test_a_value_from_the_environment_is_never_quoted(read, text):
+    with pytest.raises(DocumentError) as caught:
+        read(text, environment={"SECRET": SECRET})
+    assert SECRET not in f"{caught.value} {caught.value!r} {caught.value.problems!r}"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+# --- files that are no documents ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        (
+            "title: x\n\tmain: y\n",
+            2,
+            "found character '\\t' that cannot start any token",
+        ),
+        ("title: x\nmain: [a\n", 3, "expected ',' or ']', but got '<stream end>'"),
+        ("title: x\n---\ntitle: y\n", 2, "but found another document"),
+        ("title: x\n y: z\n", 2, "mapping values are not allowed here"),
+        ('title: "x\n', 2, "found unexpected end of stream"),
+    ],
+)
+def test_text_that_is_no_yaml_is_told_with_its_line(problems, text, line, message):
+    assert problems(text) == [(line, "", f"not YAML: {message}")]
+
+
+@pytest.mark.parametrize("text", ["title: *hunter2", "title: !hunter2!x y"])
+def test_a_value_that_yaml_takes_for_its_own_sign_is_not_quoted(read, text):
+    with pytest.raises(DocumentError, match="not YAML") as caught:
+        read(text)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"title: \xff", "title: é".encode("latin-1"), "title: x".encode("utf-16")]
+)
+def test_bytes_that_are_no_utf_8_are_refused(problems, data):
+    assert problems(data) == [(None, "", "is not UTF-8 text")]
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x07", "\x1b", "\x7f", "\ufffe"])
+def test_control_characters_are_refused(problems, character):
+    assert problems(f"title: a{character}b") == [(None, "", "is not UTF-8 text")]
+
+
+def test_a_file_that_is_not_there_is_told_as_such(tmp_path):
+    with pytest.raises(DocumentError) as caught:
+        load(tmp_path / "none.yaml", Whole)
+    assert str(caught.value) == (
+        f"{tmp_path / 'none.yaml'}: cannot be read: No such file or directory"
+    )
+
+
+def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for place in (tmp_path, tmp_path / "pipe", tmp_path / "zero"):
+        with pytest.raises(DocumentError, match="is not a file"):
+            load(place, Whole)
+
+
+def test_a_file_over_a_mebibyte_is_refused_before_it_is_read(file):
+    largest = 1 << 20
+    file.write_text("title: x\n#" + "x" * (largest - 10))
+    assert file.stat().st_size == largest
+    assert load(file, Whole).value.title == "x"
+    os.truncate(file, largest + 1)
+    with pytest.raises(DocumentError, match="is over 1 MiB"):
+        load(file, Whole)
+
+
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
+def test_deep_nesting_is_refused_and_breaks_nothing(problems, opening):
+    assert problems(opening * 2000) == [(None, "", "is nested too deeply")]
+
+
+# --- aliases -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "where"),
+    [
+        ("title: &t x\nmain: {name: *t}\n", 1, "main.name"),
+        ("main: &m {name: n}\nparts:\n  - *m\n", 1, "parts[0]"),
+        ("main: &m\n  name: *m\n", 2, "main.name"),
+    ],
+)
+def test_aliases_are_not_read(problems, text, line, where):
+    # The line is that of the anchor: the alias stands for that very node.
+    assert problems(text) == [(line, where, "aliases are not read")]
+
+
+def test_an_anchor_that_nothing_names_harms_nothing(read):
+    assert read("title: &t x").value.title == "x"
+
+
+def test_merge_keys_are_unknown_keys(problems):
+    assert problems("main: {name: n, <<: {count: 2}}") == [
+        (
+            1,
+            "main.<<",
+            "unknown key; known are: name, count, ratio, ready, colour, notes, place",
+        )
+    ]
+
+
+def laughs(levels):
+    """Write lists that double at each level, by aliases alone."""
+    lists = [
+        f"&l{i} [{f'*l{i - 1}, *l{i - 1}' if i else SECRET}]" for i in range(levels)
+    ]
+    return f"[{', '.join(lists)}]"
+
+
+@pytest.mark.parametrize("place", ["parts: {}", "main: {{x: {}}}", "{}"])
+def test_a_billion_laughs_are_not_laughed(problems, place):
+    found = problems(place.format(laughs(60)))
+    assert [message for _, _, message in found] == ["aliases are not read"]
+
+
+def test_a_key_that_is_no_text_is_refused_without_showing_it(read):
+    with pytest.raises(DocumentError) as caught:
+        read("? [hunter2, b]\n: x\n")
+    assert SECRET not in str(caught.value)
+
+
+def test_laughs_inside_a_key_are_not_written_out(read):
+    # 16 levels are 65536 words: enough to see, too few to hang a machine.
+    with pytest.raises(DocumentError) as caught:
+        read(f"? {laughs(16)}\n: x\n")
+    assert len(str(caught.value)) < 2000
+
+
+# --- nothing else escapes ----------------------------------------------------
+
+
+@given(st.text(st.sampled_from("ab:-[]{}&*!|>'\"#%@`$?,~ \n\t\\é0"), max_size=40))
+@example("? a")
+@example("&a : *a")
+@example("!!binary x")
+def test_any_text_is_read_or_refused_as_a_document(tmp_path_factory, text):
+    file = tmp_path_factory.getbasetemp() / "any.yaml"
+    file.write_text(text, "utf-8", newline="")
+    try:
+        assert isinstance(load(file, Whole, environment={}).value, Whole)
+    except DocumentError as error:
+        assert error.problems
+        assert all(each.file == file for each in error.problems)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_read_or_refused_as_a_document(tmp_path_factory, data):
+    file = tmp_path_factory.getbasetemp() / "bytes.yaml"
+    file.write_bytes(data)
+    try:
+        load(file, Whole)
+    except DocumentError as error:
+        assert error.problems
