@@ -73,19 +73,48 @@ def client_of(arguments: argparse.Namespace) -> config.Client:
         UsageError: there is no configuration, or no one client in it is meant.
         DocumentError: the configuration cannot be used.
     """
-    if not arguments.config.exists():
-        msg = (
-            f"there is no {arguments.config}: name a keyring with --keyring, or a "
-            "configuration with --config"
-        )
-        raise UsageError(msg)
-    clients = config.load(arguments.config, environment()).clients
+    clients = clients_of(arguments)
     found = [each for each in clients if arguments.client in (None, each.name)]
     if len(found) != 1:
         names = ", ".join(each.name for each in clients)
         msg = f"name a client with --client: {arguments.config} has {names}"
         raise UsageError(msg)
     return found[0]
+
+
+def sender_of(arguments: argparse.Namespace) -> config.Client:
+    """Give the client that is meant, or one with defaults for a bare keyring.
+
+    Its Client-Id is that of `--client-id` where there is one; empty if unknown.
+
+    Raises:
+        UsageError: nothing names a client or a keyring.
+        DocumentError: the configuration cannot be used.
+    """
+    if arguments.keyring is None:
+        client = client_of(arguments)
+    else:
+        client = config.Client.model_construct(
+            name="", client_id="", upstream="", keyring=arguments.keyring
+        )
+    client_id = arguments.client_id or client.client_id
+    return client.model_copy(update={"client_id": client_id})
+
+
+def clients_of(arguments: argparse.Namespace) -> tuple[config.Client, ...]:
+    """Give every client of the configuration.
+
+    Raises:
+        UsageError: there is no configuration.
+        DocumentError: the configuration cannot be used.
+    """
+    if not arguments.config.exists():
+        msg = (
+            f"there is no {arguments.config}: name a keyring with --keyring, or a "
+            "configuration with --config"
+        )
+        raise UsageError(msg)
+    return config.load(arguments.config, environment()).clients
 
 
 def options_of(arguments: argparse.Namespace) -> str:

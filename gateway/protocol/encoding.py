@@ -37,8 +37,8 @@ def decode_value(text: str) -> bytes:
 def decode_base64(text: str) -> bytes:
     """Read standard or URL-safe base64, with or without padding or white space.
 
-    The last character's unused bits must be zero, so that one value has one
-    spelling per alphabet and no bit of it can change unnoticed (RFC 4648, 3.5).
+    The last character's unused bits must be zero, so that no bit of it can change
+    unnoticed (RFC 4648, 3.5).
 
     Raises:
         ValueError: the text is not base64.

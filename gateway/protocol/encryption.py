@@ -48,8 +48,11 @@ def encrypt(
         send_key_version: whether the header names the recipient's key version.
 
     Raises:
-        ValueError: the content key is not 32 bytes long.
+        ValueError: the content key is not 32 bytes long, or it is encrypted already.
     """
+    if draft.encryption is not None:
+        msg = "the draft is encrypted already"
+        raise ValueError(msg)
     if len(content_key) != CONTENT_KEY_BYTES:
         msg = f"a content key is {CONTENT_KEY_BYTES} bytes long"
         raise ValueError(msg)

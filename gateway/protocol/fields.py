@@ -96,7 +96,8 @@ def _format(algorithm: str, version: str | None, name: str, value: bytes) -> str
 
 def _parse(text: str, algorithm: str, name: str) -> tuple[str | None, bytes]:
     pairs = _pairs(text)
-    named = "".join(pairs.get("algorithm", "").split()).upper()
+    given = "".join(pairs.get("algorithm", "").split())
+    named = given.upper() if given.isascii() else given
     if named != algorithm:
         # ECC224 stands in header tables and is defined nowhere (protocol.md 1).
         shown = named if named == "ECC224" else "another algorithm"

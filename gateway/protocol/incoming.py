@@ -109,13 +109,16 @@ def verify_response(
 def verify_request(received: ReceivedRequest, *, keys: PublicKeys) -> VerifiedRequest:
     """Verify a request that came to us signed by the other party.
 
-    Freshness and the known Client-Id are the receiver's own policy.
+    Which methods, targets, Client-Ids and times it serves is the receiver's policy.
 
     Raises:
-        InvalidRequest: a header is missing, repeated or unreadable.
+        InvalidRequest: the request line or a header cannot be what was signed.
         SignatureInvalid: the signature does not hold.
         KeyVersionUnknown: it names a key version that `keys` does not have.
     """
+    if not _is_plain(received.method) or not _is_plain(received.target):
+        msg = "The request line holds characters that must be escaped."
+        raise InvalidRequest(msg)
     signature, time_text, client_id = (
         _required(received.headers, name)
         for name in ("Signature", Direction.REQUEST.value, "Client-Id")
@@ -164,6 +167,10 @@ def single(
     return value or None
 
 
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable() and " " not in text
+
+
 def _required(headers: Headers, name: str) -> str:
     value = single(headers, name, InvalidRequest)
     if value is None:
@@ -179,6 +186,9 @@ def _verify(signature: str, base: bytes, keys: PublicKeys) -> str:
     except FieldError as error:
         msg = f"The Signature header cannot be used: {error}."
         raise SignatureInvalid(msg) from None
+    if not keys:
+        msg = "The keyring holds no key of AlipayHK's that may verify. Import it."
+        raise KeyVersionUnknown(msg)
     candidates = named(keys, field.key_version)
     if not candidates:
         msg = (

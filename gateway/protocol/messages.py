@@ -11,7 +11,7 @@ kept out of every repr.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Final, TypeAlias
@@ -107,7 +107,7 @@ class ReceivedResponse:
 
 
 class Proof:
-    """What a verified message carries: only `incoming` holds an instance."""
+    """What makes a verified message: only `incoming` holds an instance."""
 
     __slots__ = ()
 
@@ -131,11 +131,15 @@ class Verified:
     body: bytes = field(repr=False)
     encrypt: str | None = field(repr=False)
     key_version: str
-    proof: Proof = field(repr=False)
+    proof: InitVar[Proof]
 
-    def __post_init__(self) -> None:
-        """Refuse to exist without the proof that `incoming` alone can give."""
-        if type(self.proof) is not Proof:
+    def __post_init__(self, proof: Proof) -> None:
+        """Refuse to exist without the proof that `incoming` alone can give.
+
+        It is not kept, so that `dataclasses.replace` cannot carry it along. This
+        guards against mistakes, not against malice in the same process.
+        """
+        if type(proof) is not Proof:
             msg = "a verified message is made by verifying a received one"
             raise TypeError(msg)
 

@@ -11,7 +11,7 @@ private key may live anywhere and the core stays free of I/O.
 
 import re
 
-from gateway.protocol.fields import SignatureField
+from gateway.protocol.fields import SignatureField, check_key_version
 from gateway.protocol.messages import (
     POST,
     Direction,
@@ -25,6 +25,7 @@ from gateway.protocol.signature import base_of
 _SEGMENT = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
 _TARGET = re.compile(rf"/{_SEGMENT}*(?:\?(?:{_SEGMENT}|\?)+)?")
 _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_TIME = re.compile(r"[\x21-\x7e]{1,64}")
 
 
 def check_target(target: str) -> str:
@@ -55,26 +56,30 @@ def draft_request(*, target: str, client_id: str, time: str, body: bytes) -> Dra
     """Begin a request: `body` is the plain JSON, as bytes, sent as it is.
 
     Raises:
-        ValueError: the target or the Client-Id cannot be sent.
+        ValueError: the target, the Client-Id or the time cannot be sent.
     """
     return Draft(
         Direction.REQUEST,
         POST,
         check_target(target),
         check_client_id(client_id),
-        time,
+        _check_time(time),
         body,
     )
 
 
 def draft_response(request: VerifiedRequest, *, time: str, body: bytes) -> Draft:
-    """Begin the answer to a verified request: same method, target and Client-Id."""
+    """Begin the answer to a verified request: same method, target and Client-Id.
+
+    Raises:
+        ValueError: the time cannot be sent.
+    """
     return Draft(
         Direction.RESPONSE,
         request.method,
         request.target,
         request.client_id,
-        time,
+        _check_time(time),
         body,
     )
 
@@ -93,5 +98,17 @@ def attach_signature(
         draft: the message whose `signature_base` was signed.
         signature: the raw signature.
         key_version: the label AlipayHK knows the key by; None sends none.
+
+    Raises:
+        ValueError: the label cannot stand in a header.
     """
+    if key_version is not None:
+        check_key_version(key_version)
     return SignedMessage(draft, SignatureField(key_version, signature))
+
+
+def _check_time(time: str) -> str:
+    if not _TIME.fullmatch(time):
+        msg = "a time header is visible ASCII without spaces; see format_time"
+        raise ValueError(msg)
+    return time

@@ -5,12 +5,14 @@ is sent. Source: protocol.md 4, 5 and 6.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from gateway.errors import InvalidRequest
 
 REFUSALS: Final = frozenset({"F", "U"})
+_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ENVELOPES: Final = ("resultInfo", "result")
 
 JsonObject: TypeAlias = dict[str, object]
@@ -22,7 +24,8 @@ class Result:
 
     Attributes:
         status: `S` success, `F` failure, `U` unknown.
-        code: `SUCCESS`, `PARAM_ILLEGAL` and so on; empty where there is none.
+        code: `SUCCESS`, `PARAM_ILLEGAL` and so on; empty where there is none that
+            could be one. Of an unsigned answer it proves nothing.
             Retry by this, never by the status (protocol.md 5).
     """
 
@@ -102,9 +105,10 @@ def _result(envelope: object) -> Result | None:
     if not isinstance(envelope, dict) or isinstance(envelope, _Ambiguous):
         return None
     status, code = envelope.get("resultStatus"), envelope.get("resultCode", "")
-    if not isinstance(status, str) or not isinstance(code, str):
+    if not isinstance(status, str):
         return None
-    return Result(status, code)
+    readable = isinstance(code, str) and _CODE.fullmatch(code)
+    return Result(status, code if readable else "")
 
 
 class _Ambiguous(dict[str, object]):

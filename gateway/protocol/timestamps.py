@@ -15,8 +15,9 @@ from gateway.errors import ResponseStale
 HONG_KONG: Final = timezone(timedelta(hours=8))
 
 _ISO_8601 = re.compile(
-    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?\d\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?[0-5]\d)", re.ASCII
 )
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_MILLISECONDS = re.compile(r"\d{12,14}", re.ASCII)
 
 
@@ -39,7 +40,7 @@ def parse_time(text: str) -> datetime:
         ValueError: none of the accepted forms, or no such moment.
     """
     if _EPOCH_MILLISECONDS.fullmatch(text):
-        return datetime.fromtimestamp(int(text) / 1000, tz=UTC)
+        return _EPOCH + timedelta(milliseconds=int(text))
     found = _ISO_8601.fullmatch(text)
     if found is None:
         msg = "not an ISO 8601 time with a time zone, nor epoch milliseconds"

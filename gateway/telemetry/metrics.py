@@ -36,7 +36,8 @@ class Metrics:
     """Counts exchanges and keyrings. An `Observer` and a `KeyringListener`."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # a second series for each one, which nobody reads
+        # Else there is a second series for each one, which nobody reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._exchanges = self._counter(
             "gateway_exchanges", "Exchanges by how they ended.", "client route code"

@@ -45,6 +45,10 @@ class Whole(Section):
     parts: tuple[Part, ...] = ()
 
 
+class Named(Section):
+    by_name: dict[str, Part]
+
+
 class Texts(Section):
     a: str
     b: str = ""
@@ -139,13 +143,10 @@ def test_a_plain_null_is_no_value(read, problems, null):
     assert problems(texts(a=null), Texts) == [(1, "a", "must be text")]
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a comment\n", "---\n"])
+@pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a comment\n"])
 def test_an_empty_file_is_a_mapping_without_keys(read, problems, text):
-    if "---" not in text:
-        assert read(text).value == Whole()
-        assert problems(text, Texts) == [(None, "a", "this key is required")]
-    else:
-        assert problems(text) == [(1, "", "must be a mapping of keys to values")]
+    assert read(text).value == Whole()
+    assert problems(text, Texts) == [(None, "a", "this key is required")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(read):
@@ -219,6 +220,11 @@ def test_an_unknown_key_is_told_with_the_likely_one(problems, text, where, messa
     assert problems(text) == [(1, where, message)]
 
 
+def test_a_part_that_stands_under_a_name_is_known_by_its_kind(problems):
+    found = problems("by_name:\n  one:\n    name: n\n    cuont: 2\n", Named)
+    assert found == [(4, "by_name.one.cuont", "unknown key; did you mean count?")]
+
+
 @pytest.mark.parametrize(
     ("text", "where", "message"),
     [
@@ -256,7 +262,7 @@ def test_a_problem_names_its_file_and_reads_as_one_line(read, file):
         read("main:\n  count: 2\n")
     error = caught.value
     assert isinstance(error, SetupError)
-    assert str(error) == error.detail == f"{file}:2: main.name: this key is required"
+    assert str(error) == error.detail == f"{file}:1: main.name: this key is required"
     assert str(Problem(file, None, "", "is odd")) == f"{file}: is odd"
     assert str(Problem(file, 0, "a", "is odd")) == f"{file}: a: is odd"
 
@@ -279,18 +285,13 @@ def test_a_problem_that_only_the_use_of_a_value_shows_has_its_line_too(read, fil
 
 def test_findings_on_the_raw_tree_are_told_with_the_models_own(problems):
     def check(tree):
-        assert tree == {"title": "x", "main": {"count": "0"}, "parts": None}
+        main = {"name": "m", "count": "0"}
+        assert tree == {"title": "x", "main": main, "parts": None}
         yield Finding(("title",), "is not good")
         yield Finding(("title",), "is not good")
 
-    assert problems("title: x\nmain: {count: 0}\nparts:\n", check=check) == [
+    assert problems("title: x\nmain: {name: m, count: 0}\nparts:\n", check=check) == [
         (1, "title", "is not good"),
-        (2, "main.count", "input should be greater than or equal to 1"),
-        (2, "main.name", "this key is required"),
-        (3, "parts", "must be a list"),
-    ] or problems("title: x\nmain: {count: 0}\nparts:\n", check=check) == [
-        (1, "title", "is not good"),
-        (2, "main.name", "this key is required"),
         (2, "main.count", "input should be greater than or equal to 1"),
         (3, "parts", "must be a list"),
     ]
@@ -471,23 +472,28 @@ def test_a_file_over_a_mebibyte_is_refused_before_it_is_read(file):
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
 def test_deep_nesting_is_refused_and_breaks_nothing(problems, opening):
-    assert problems(opening * 2000) == [(None, "", "is nested too deeply")]
+    assert problems(opening * 1000) == [(None, "", "is nested too deeply")]
 
 
 # --- aliases -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "where"),
+    ("text", "where"),
     [
-        ("title: &t x\nmain: {name: *t}\n", 1, "main.name"),
-        ("main: &m {name: n}\nparts:\n  - *m\n", 1, "parts[0]"),
-        ("main: &m\n  name: *m\n", 2, "main.name"),
+        ("title: &t x\nmain: {name: *t}\n", "main.name"),
+        ("main: &m {name: n}\nparts:\n  - *m\n", "parts[0]"),
+        ("main: &m\n  name: *m\n", "main.name"),
     ],
 )
-def test_aliases_are_not_read(problems, text, line, where):
-    # The line is that of the anchor: the alias stands for that very node.
-    assert problems(text) == [(line, where, "aliases are not read")]
+def test_aliases_are_not_read(problems, text, where):
+    assert [found[1:] for found in problems(text)] == [(where, "aliases are not read")]
+
+
+def test_an_alias_is_told_with_its_own_line_not_with_its_anchors(problems):
+    assert problems("title: &t x\nmain:\n  name: *t\n") == [
+        (3, "main.name", "aliases are not read")
+    ]
 
 
 def test_an_anchor_that_nothing_names_harms_nothing(read):
@@ -525,13 +531,20 @@ def test_a_key_that_is_no_text_is_refused_without_showing_it(read):
 
 
 def test_laughs_inside_a_key_are_not_written_out(read):
-    # 16 levels are 65536 words: enough to see, too few to hang a machine.
+    # 12 levels are 4096 words: enough to see, too few to hang a machine.
     with pytest.raises(DocumentError) as caught:
-        read(f"? {laughs(16)}\n: x\n")
+        read(f"? {laughs(12)}\n: x\n")
     assert len(str(caught.value)) < 2000
 
 
 # --- nothing else escapes ----------------------------------------------------
+
+
+def outcome(file):
+    try:
+        return load(file, Whole, environment={}).value
+    except DocumentError as error:
+        return error
 
 
 @given(st.text(st.sampled_from("ab:-[]{}&*!|>'\"#%@`$?,~ \n\t\\é0"), max_size=40))
@@ -541,18 +554,13 @@ def test_laughs_inside_a_key_are_not_written_out(read):
 def test_any_text_is_read_or_refused_as_a_document(tmp_path_factory, text):
     file = tmp_path_factory.getbasetemp() / "any.yaml"
     file.write_text(text, "utf-8", newline="")
-    try:
-        assert isinstance(load(file, Whole, environment={}).value, Whole)
-    except DocumentError as error:
-        assert error.problems
-        assert all(each.file == file for each in error.problems)
+    found = outcome(file)
+    assert isinstance(found, Whole) or all(p.file == file for p in found.problems)
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused_as_a_document(tmp_path_factory, data):
     file = tmp_path_factory.getbasetemp() / "bytes.yaml"
     file.write_bytes(data)
-    try:
-        load(file, Whole)
-    except DocumentError as error:
-        assert error.problems
+    found = outcome(file)
+    assert isinstance(found, Whole) or found.problems

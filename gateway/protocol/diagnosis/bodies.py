@@ -127,22 +127,21 @@ def _recoded(
 
 
 def _reserialised(body: bytes) -> Variants:
-    try:
-        value: object = json.loads(body.decode("utf-8-sig"))
-    except (ValueError, RecursionError):
-        return
-    for spacing, in_order, ascii_only in product(
-        _JSON_SPACING, (True, False), (False, True)
+    for spacing, sort, ascii_only in product(
+        _JSON_SPACING, (False, True), (False, True)
     ):
         how, indent, separators = spacing
-        text = json.dumps(
-            value,
-            indent=indent,
-            separators=separators,
-            sort_keys=not in_order,
-            ensure_ascii=ascii_only,
-        )
-        how += "" if in_order else ", with sorted keys"
+        try:
+            text = json.dumps(
+                json.loads(body.decode("utf-8-sig")),
+                indent=indent,
+                separators=separators,
+                sort_keys=sort,
+                ensure_ascii=ascii_only,
+            )
+        except (ValueError, RecursionError):
+            return
+        how += ", with sorted keys" if sort else ""
         how += ", with \\u escapes" if ascii_only else ""
         yield from _escaped(how, text)
 

@@ -155,7 +155,7 @@ def _formats(time: str) -> Iterator[str]:
     """Give the same moment in the other ways in which it is written."""
     try:
         moment = parse_time(time)
-        zones = {moment.tzinfo, UTC, HONG_KONG}
+        zones = dict.fromkeys((moment.tzinfo, UTC, HONG_KONG))
         local = [moment.astimezone(zone) for zone in zones]
     except (ValueError, OverflowError):
         return

@@ -33,6 +33,7 @@ class Standing(Enum):
     OWN = "the partner's, where AlipayHK's is expected"
     THEIRS = "AlipayHK's, where the partner's is expected"
     PRE_ACTIVE = "of the right party, and not in use yet"
+    OTHER_USE = "of the right party, and not for signatures"
     COMPROMISED = "of the right party, and not to be trusted"
     OTHER_CLIENT = "from the keyring of another client"
 

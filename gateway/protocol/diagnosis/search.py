@@ -77,8 +77,9 @@ def _candidates(capture: Capture) -> Iterator[_Candidate]:
     yield from chain.from_iterable(heads)
     yield from _bodies(capture, parts)
     yield from _pairs_of_bodies(capture, parts)
-    for one, other in product(_bodies(capture, parts), chain.from_iterable(heads)):
-        yield _both(parts, one, other)
+    for one in _bodies(capture, parts):  # not `product`: it would hold every body
+        for other in chain.from_iterable(heads):
+            yield _both(parts, one, other)
     for group, next_group in combinations(heads, 2):
         for one, other in product(group, next_group):
             yield _both(parts, one, other)
@@ -100,10 +101,10 @@ def _heads(capture: Capture, parts: _Parts) -> Iterator[Iterator[_Candidate]]:
 
 
 def _bodies(capture: Capture, parts: _Parts) -> Iterator[_Candidate]:
-    seen = {parts.body}
+    seen = {hash(parts.body)}
     for found, body in body_variants(parts.body, capture.plaintext):
-        if body not in seen:
-            seen.add(body)
+        if hash(body) not in seen:
+            seen.add(hash(body))
             yield (found,), parts._replace(body=body)
 
 

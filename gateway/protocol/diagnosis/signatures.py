@@ -75,16 +75,16 @@ class Made:
 
 def readings(text: str) -> Iterator[Reading]:
     """Give every signature that the header's text may hold, the plain one first."""
+    version = found[1] if (found := _VERSION.search(text)) else None
+    value = (found[1] if (found := _VALUE.search(text)) else text).strip()
+    unreadable = []
     try:
         parsed = SignatureField.parse(text)
         yield Reading(None, parsed.key_version, parsed.signature)
     except FieldError as error:
-        reason = str(error)
-    else:
-        reason = "its signature is not one of RSA256"
-    version = found[1] if (found := _VERSION.search(text)) else None
-    value = (found[1] if (found := _VALUE.search(text)) else text).strip()
-    for mistake, repaired in _repairs(reason, value):
+        finding = f"The Signature header cannot be used: {error}."
+        unreadable = [(_field("unreadable", finding), value)]
+    for mistake, repaired in (*_repairs(value), *unreadable):
         try:
             yield Reading(mistake, version, decode_value(repaired))
         except ValueError:
@@ -123,12 +123,13 @@ def made_with_pss(
     return None
 
 
-def _repairs(reason: str, value: str) -> Iterator[tuple[Diagnosis, str]]:
-    finding = "A + in the signature became a space: it was decoded as a form would be."
-    yield _field("plus_lost", finding), value.replace(" ", "+")
-    finding = "The signature was percent-encoded twice."
-    yield _field("encoded_twice", finding), value.replace("%25", "%")
-    yield _field("unreadable", f"The Signature header cannot be read: {reason}."), value
+def _repairs(value: str) -> Iterator[tuple[Diagnosis, str]]:
+    if " " in value:
+        finding = "A + of the signature became a space: it was decoded as in a form."
+        yield _field("plus_lost", finding), value.replace(" ", "+")
+    if "%25" in value:
+        finding = "The signature was percent-encoded twice."
+        yield _field("encoded_twice", finding), value.replace("%25", "%")
 
 
 def _digest_in(data: bytes) -> tuple[str, bytes, Diagnosis | None]:

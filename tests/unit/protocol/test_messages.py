@@ -75,15 +75,30 @@ def test_a_verified_request_cannot_be_changed(name, verified_request):
         setattr(verified_request, name, None)
 
 
-@pytest.mark.parametrize("name", ["target", "time", "body", "client_id"])
-def test_a_draft_cannot_be_changed(name):
-    with pytest.raises(FrozenInstanceError):
-        setattr(peer.sent_request().draft, name, None)
+@pytest.mark.parametrize(
+    "value",
+    [
+        peer.sent_request(),
+        peer.sent_request().draft,
+        ReceivedRequest("POST", "/a", [], b""),
+        ReceivedResponse(200, [], b""),
+        UnsignedRefusal(200, [], b"", Result("F", "C")),
+        Result("F", "C"),
+        SignatureField("1", b"x"),
+        EncryptField("1", b"x"),
+        peer.FRESH,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_value_can_be_changed(value):
+    for part in fields(value):
+        with pytest.raises(FrozenInstanceError):
+            setattr(value, part.name, None)
 
 
-def test_a_signed_message_cannot_be_changed():
+def test_a_key_cannot_be_changed(platform_public):
     with pytest.raises(FrozenInstanceError):
-        peer.sent_request().draft = None
+        platform_public.version = "2"
 
 
 SIGNATURE = bytes(range(256))

@@ -17,7 +17,7 @@ MODULES = [
     "gateway.protocol",
     *(
         module.name
-        for module in pkgutil.iter_modules(
+        for module in pkgutil.walk_packages(
             gateway.protocol.__path__, "gateway.protocol."
         )
     ),

@@ -185,9 +185,6 @@ def test_two_envelopes_that_agree_are_one_result():
         pytest.param(b'{"result":{"resultStatus":true}}', id="a status of true"),
         pytest.param(b'{"result":{"resultStatus":["F"]}}', id="a status in an array"),
         pytest.param(
-            b'{"result":{"resultStatus":"F","resultCode":["C"]}}', id="a code in one"
-        ),
-        pytest.param(
             b'{"result":{"resultStatus":"F"},"result":{"resultStatus":"S"}}',
             id="an envelope twice",
         ),
@@ -227,3 +224,12 @@ def test_where_a_reader_could_be_in_doubt_there_is_no_result(body):
 def test_a_status_is_read_as_it_stands(status):
     body = f'{{"result":{{"resultStatus":"{status}"}}}}'
     assert read_result(body.encode()) == Result(status, "")
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["null", '["C"]', '""', '"TWO WORDS"', '"A\\u0000"', '"%s"' % ("X" * 65)],
+)
+def test_a_code_that_could_be_none_is_left_out_and_the_status_stands(code):
+    body = f'{{"result":{{"resultStatus":"F","resultCode":{code}}}}}'.encode()
+    assert read_result(body) == Result("F", "")

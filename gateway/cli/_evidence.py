@@ -1,0 +1,113 @@
+"""What a diagnosis is made from: the captured message and every key at hand."""
+
+import argparse
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.cli._judgement import Case
+from gateway.cli._messages import header
+from gateway.cli._ring import (
+    Held,
+    client_of,
+    clients_of,
+    folder_of,
+    held,
+    manifest_of,
+)
+from gateway.config import Client
+from gateway.errors import SetupError
+from gateway.keys.changes import Party
+from gateway.keys.model import KeyState, Use
+from gateway.protocol import Direction, ReceivedRequest
+from gateway.protocol.diagnosis import Capture, KnownKey, Standing
+from gateway.protocol.diagnosis.model import PLATFORM_HOSTS
+
+_STANDINGS: Final = {
+    KeyState.PRE_ACTIVE: Standing.PRE_ACTIVE,
+    KeyState.COMPROMISED: Standing.COMPROMISED,
+}
+
+
+def capture_of(case: Case, plaintext: bytes | None) -> Capture:
+    """Give the message, with what may have stood in its place."""
+    received = case.received
+    theirs = header(received.headers, "Client-Id")
+    if case.request is None:
+        assert isinstance(received, ReceivedRequest)  # noqa: S101 - the one other kind
+        direction, client_id = Direction.REQUEST, theirs
+        method, target = received.method, received.target
+    else:
+        sent = case.request.draft
+        direction, client_id = Direction.RESPONSE, sent.client_id
+        method, target = sent.method, sent.target
+    related = [received.headers, *([case.sent.headers] if case.sent else [])]
+    return Capture(
+        method,
+        target,
+        client_id,
+        header(received.headers, direction.value),
+        received.body,
+        header(received.headers, "Signature"),
+        plaintext,
+        other_client_ids=tuple(filter(None, (theirs, case.client_id))),
+        other_times=tuple(
+            time
+            for headers in related
+            for each in Direction
+            if (time := header(headers, each.value))
+        ),
+        hosts=(
+            *(host for headers in related if (host := header(headers, "Host"))),
+            *PLATFORM_HOSTS,
+        ),
+    )
+
+
+def known_keys(arguments: argparse.Namespace, case: Case) -> list[KnownKey]:
+    """Give every key the message could be signed by, the trusted ones first.
+
+    Those of the configuration's other clients are among them: sandbox and
+    production are easily mixed.
+    """
+    folder = folder_of(arguments)
+    keys = [
+        KnownKey(_label(each), each.public, _standing(each, case.party))
+        for each in held(folder, manifest_of(folder))
+        if each.public is not None
+    ]
+    if arguments.keyring is None:
+        ours = client_of(arguments)
+        for client in clients_of(arguments):
+            if client.name != ours.name:
+                keys += _of_other(client, case.party)
+    return sorted(keys, key=lambda key: key.standing is not Standing.TRUSTED)
+
+
+def label(party: Party, version: str) -> str:
+    """Name a key as a sentence about it does."""
+    owner = "our own" if party is Party.PARTNER else "AlipayHK's"
+    return f"{owner} key version {version}"
+
+
+def _of_other(client: Client, party: Party) -> Iterator[KnownKey]:
+    try:
+        ring = manifest_of(client.keyring)
+    except SetupError:
+        return  # no ring, no keys: this client is only looked at in passing
+    for each in held(client.keyring, ring):
+        if each.party is party and each.public is not None:
+            name = f"{_label(each)} of client {client.name}"
+            yield KnownKey(name, each.public, Standing.OTHER_CLIENT)
+
+
+def _label(each: Held) -> str:
+    return label(each.party, each.entry.version)
+
+
+def _standing(each: Held, party: Party) -> Standing:
+    if each.party is not party:
+        return Standing.OWN if party is Party.PLATFORM else Standing.THEIRS
+    if each.entry.state in _STANDINGS:
+        return _STANDINGS[each.entry.state]
+    signs = Use.VERIFY if party is Party.PLATFORM else Use.SIGN
+    return Standing.TRUSTED if signs in each.uses else Standing.OTHER_USE

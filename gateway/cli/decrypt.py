@@ -1,0 +1,67 @@
+"""Decrypt a captured message whose signature holds, and print the plain body.
+
+FILE is raw HTTP, as for `gateway verify`, which see. The signature is verified first,
+always: the encryption has no integrity of its own. AlipayHK encrypts to one of our
+keys; what we encrypt to AlipayHK, AlipayHK alone can decrypt.
+
+Examples:
+  gateway decrypt answer.http --target /api/open/alipay/v1/content/synchronize
+  gateway decrypt answer.http --request request.http
+  gateway decrypt callback.http --from platform    a request of AlipayHK's
+  gateway decrypt answer.http --target /api/... | jq .resultInfo
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+
+from gateway.cli._judgement import add_message, case_of, judge
+from gateway.errors import DecryptionFailed, SetupError
+from gateway.keys.changes import Party
+from gateway.keys.keyring import Keyring
+from gateway.protocol import (
+    UnsignedRefusal,
+    VerifiedRequest,
+    VerifiedResponse,
+    decrypt,
+    read_encryption,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `gateway decrypt`."""
+    add_message(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Verify, decrypt and print."""
+    case = case_of(arguments)
+    message = judge(case)
+    if isinstance(message, UnsignedRefusal):
+        msg = "The message is a refusal without a signature: it is plain already."
+        raise SetupError(msg)
+    if message.encrypt is None:
+        msg = "The message has no Encrypt header: its body is plain already."
+        raise SetupError(msg)
+    if case.party is Party.PARTNER:
+        msg = "The message is ours, encrypted to AlipayHK: it alone can decrypt it."
+        raise SetupError(msg)
+    body = asyncio.run(_decrypt(case.ring, message))
+    if arguments.json:
+        facts = {"verified_by": message.key_version, "body": body.decode()}
+        print(json.dumps(facts))
+    else:
+        sys.stdout.buffer.write(body)
+        sys.stdout.buffer.flush()
+    return 0
+
+
+async def _decrypt(ring: Keyring, message: VerifiedRequest | VerifiedResponse) -> bytes:
+    encryption = read_encryption(message)
+    for key in ring.unwrappers(encryption.key_version):
+        try:
+            return decrypt(message, await key.unwrap(encryption.wrapped_key))
+        except DecryptionFailed:
+            continue
+    raise DecryptionFailed

@@ -1,0 +1,318 @@
+"""Which key may do what: the five rules, and what no ring may be made of."""
+
+import copy
+import dataclasses
+import pickle
+from dataclasses import dataclass
+
+import pytest
+
+from gateway.errors import KeyringError, KeyUnavailable, KeyVersionUnknown, Outcome
+from gateway.keys.keyring import Keyring
+from gateway.keys.model import (
+    HELD,
+    PARTNER_USES,
+    PLATFORM_USES,
+    PROCESSES,
+    KeyInfo,
+    KeyState,
+    Use,
+)
+from gateway.protocol import PublicKey
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pair of which a ring needs no more than its public half."""
+
+    public: PublicKey
+
+
+@pytest.fixture
+def public(platform_key):
+    """Give a function that makes a public key of a version: which key matters not."""
+    return lambda version: PublicKey(version, platform_key.public_key())
+
+
+@pytest.fixture
+def ours(public):
+    """Give a function that makes a pair of ours, with a fingerprint of its own."""
+
+    def pair(version, state="active", uses=PARTNER_USES, *, mark=None, held=True):
+        key = public(version) if held else None
+        info = info_of(version, state, uses, mark or f"ours {version} {uses}", key)
+        return info, Pair(key) if key else None
+
+    return pair
+
+
+@pytest.fixture
+def theirs(public):
+    """Give a function that makes a key of AlipayHK's."""
+
+    def key(version, state="active", uses=PLATFORM_USES, *, mark=None, held=True):
+        key = public(version) if held else None
+        return info_of(version, state, uses, mark or f"theirs {version} {uses}", key)
+
+    return key
+
+
+def info_of(version, state, uses, mark, key):
+    return KeyInfo(
+        version, KeyState(state), frozenset(uses), mark if key else None, key
+    )
+
+
+def versions(keys):
+    return [key.version for key in keys]
+
+
+# --- the five rules, state by state ------------------------------------------
+
+#                state          signs   decrypts verifies encrypts
+TABLE = [
+    pytest.param("pre-active", False, False, False, False, id="pre-active"),
+    pytest.param("active", True, True, True, True, id="active"),
+    pytest.param("deactivated", False, True, True, False, id="deactivated"),
+    pytest.param("compromised", False, False, False, False, id="compromised"),
+    pytest.param("destroyed", False, False, False, False, id="destroyed"),
+]
+by_state = pytest.mark.parametrize(
+    ("state", "signs", "decrypts", "verifies", "encrypts"), TABLE
+)
+
+
+def test_the_table_has_every_state():
+    assert [row.id for row in TABLE] == [str(state) for state in KeyState]
+
+
+@by_state
+def test_a_state_says_what_a_key_does(
+    ours, theirs, state, signs, decrypts, verifies, encrypts
+):
+    ring = Keyring.of(1, [ours("1", state)], [theirs("7", state)])
+    assert (ring.active_signer is not None) is signs
+    assert [key.public.version for key in ring.decrypters] == ["1"] * decrypts
+    assert versions(ring.verifiers) == ["7"] * verifies
+    assert (ring.active_recipient is not None) is encrypts
+
+
+@by_state
+@pytest.mark.parametrize("use", ["sign", "decrypt"])
+def test_a_pair_kept_for_one_use_has_no_other(
+    ours, use, state, signs, decrypts, verifies, encrypts
+):
+    ring = Keyring.of(1, [ours("1", state, {Use(use)})], [])
+    assert (ring.active_signer is not None) is (signs and use == "sign")
+    assert bool(ring.decrypters) is (decrypts and use == "decrypt")
+
+
+@by_state
+@pytest.mark.parametrize("use", ["verify", "encrypt"])
+def test_a_key_of_theirs_kept_for_one_use_has_no_other(
+    theirs, use, state, signs, decrypts, verifies, encrypts
+):
+    ring = Keyring.of(1, [], [theirs("1", state, {Use(use)})])
+    assert bool(ring.verifiers) is (verifies and use == "verify")
+    assert (ring.active_recipient is not None) is (encrypts and use == "encrypt")
+
+
+@by_state
+def test_a_version_that_is_named_may_unwrap_only_if_it_decrypts(
+    ours, state, signs, decrypts, verifies, encrypts
+):
+    ring = Keyring.of(1, [ours("1", state)], [])
+    for version in ("1", None):
+        if decrypts:
+            assert [key.public.version for key in ring.unwrappers(version)] == ["1"]
+        else:
+            with pytest.raises(KeyVersionUnknown):
+                ring.unwrappers(version)
+
+
+def test_the_words_of_the_model_are_the_contracts():
+    assert {str(state) for state in PROCESSES} == {"active", "deactivated"}
+    assert {str(state) for state in HELD} == {"pre-active", "active", "deactivated"}
+    assert {str(use) for use in PARTNER_USES} == {"sign", "decrypt"}
+    assert {str(use) for use in PLATFORM_USES} == {"verify", "encrypt"}
+
+
+# --- several versions --------------------------------------------------------
+
+
+def test_the_active_key_comes_first_wherever_it_stands(ours, theirs):
+    states = {"1": "deactivated", "2": "active", "3": "deactivated", "4": "pre-active"}
+    ring = Keyring.of(
+        5,
+        [ours(version, state) for version, state in states.items()],
+        [theirs(version, state) for version, state in states.items()],
+    )
+    assert ring.generation == 5
+    assert ring.signer.public.version == "2"
+    assert ring.recipient.version == "2"
+    assert versions(ring.verifiers) == ["2", "1", "3"]
+    assert [key.public.version for key in ring.unwrappers(None)] == ["2", "1", "3"]
+    assert [info.version for info in ring.partner] == list(states)
+    assert [info.version for info in ring.platform] == list(states)
+
+
+def test_a_named_version_unwraps_alone_and_is_compared_as_text(ours):
+    ring = Keyring.of(1, [ours("1"), ours("01", "deactivated")], [])
+    assert [key.public.version for key in ring.unwrappers("01")] == ["01"]
+    assert [key.public.version for key in ring.unwrappers("1")] == ["1"]
+    for unknown in ("001", "", "2", "one"):
+        with pytest.raises(KeyVersionUnknown, match="keyVersion"):
+            ring.unwrappers(unknown)
+
+
+def test_separate_pairs_may_share_a_version(ours, theirs):
+    ring = Keyring.of(
+        1,
+        [ours("1", uses={Use.SIGN}), ours("1", "deactivated", {Use.DECRYPT})],
+        [theirs("1", "deactivated", {Use.VERIFY}), theirs("1", uses={Use.ENCRYPT})],
+    )
+    assert ring.signer is not ring.unwrappers("1")[0]
+    assert versions(ring.verifiers) == ["1"]
+    assert ring.recipient is not ring.verifiers[0]
+
+
+def test_ours_and_theirs_may_share_a_version(ours, theirs):
+    ring = Keyring.of(1, [ours("1")], [theirs("1")])
+    assert ring.signer.public.version == ring.recipient.version == "1"
+
+
+# --- what is missing ---------------------------------------------------------
+
+
+def test_without_an_active_pair_nothing_is_signed_and_the_text_says_why(ours):
+    ring = Keyring.of(1, [ours("1", "deactivated")], [])
+    with pytest.raises(KeyUnavailable, match="active for signing") as caught:
+        _ = ring.signer
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+def test_without_an_active_key_of_theirs_nothing_is_encrypted(theirs):
+    ring = Keyring.of(1, [], [theirs("1", "deactivated")])
+    with pytest.raises(KeyUnavailable, match="active for encryption") as caught:
+        _ = ring.recipient
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+def test_an_empty_ring_is_a_ring_that_does_nothing():
+    ring = Keyring.of(1, [], [])
+    assert (ring.verifiers, ring.decrypters) == ((), ())
+    with pytest.raises(KeyVersionUnknown):
+        ring.unwrappers(None)
+
+
+def test_a_key_that_is_not_held_does_nothing_even_if_it_is_active(ours, theirs):
+    ring = Keyring.of(1, [ours("1", held=False)], [theirs("1", held=False)])
+    assert ring.active_signer is None
+    assert ring.active_recipient is None
+    assert ring.verifiers == ring.decrypters == ()
+
+
+# --- what is refused ---------------------------------------------------------
+
+
+def refusal(partner, platform):
+    with pytest.raises(KeyringError) as caught:
+        Keyring.of(1, partner, platform)
+    return caught.value.detail
+
+
+def test_two_active_keys_for_one_use_are_refused(ours, theirs):
+    assert refusal([ours("1"), ours("2")], []) == (
+        "partner: versions 1 and 2 are both active for use sign"
+    )
+    assert refusal([ours("1"), ours("2", uses={Use.DECRYPT})], []) == (
+        "partner: versions 1 and 2 are both active for use decrypt"
+    )
+    assert refusal([], [theirs("1"), theirs("2", uses={Use.ENCRYPT})]) == (
+        "platform: versions 1 and 2 are both active for use encrypt"
+    )
+    assert refusal([], [theirs("1"), theirs("2", uses={Use.VERIFY})]) == (
+        "platform: versions 1 and 2 are both active for use verify"
+    )
+
+
+def test_two_active_keys_for_different_uses_are_no_conflict(ours):
+    ring = Keyring.of(
+        1, [ours("1", uses={Use.SIGN}), ours("2", uses={Use.DECRYPT})], []
+    )
+    assert ring.signer.public.version == "1"
+    assert ring.unwrappers(None)[0].public.version == "2"
+
+
+@pytest.mark.parametrize("state", [str(state) for state in KeyState])
+def test_a_version_stands_once_for_a_use_whatever_its_state(ours, theirs, state):
+    again = {"mark": "another", "held": state in HELD}
+    assert refusal([ours("1"), ours("1", state, {Use.SIGN}, **again)], []) == (
+        "partner: version 1 stands twice for use sign"
+    )
+    assert refusal([], [theirs("1"), theirs("1", state, {Use.ENCRYPT}, **again)]) == (
+        "platform: version 1 stands twice for use encrypt"
+    )
+
+
+def test_one_key_under_two_versions_is_a_rotation_to_itself(ours, theirs):
+    assert refusal([ours("1", "deactivated", mark="x"), ours("2", mark="x")], []) == (
+        "versions 1 and 2 are the same key"
+    )
+    assert refusal(
+        [], [theirs("1", mark="x"), theirs("2", "pre-active", mark="x")]
+    ) == ("versions 1 and 2 are the same key")
+
+
+def test_one_key_for_two_uses_is_one_entry_not_two(ours):
+    pairs = [ours("1", uses={use}, mark="x") for use in (Use.SIGN, Use.DECRYPT)]
+    assert refusal(pairs, []) == "versions 1 and 1 are the same key"
+
+
+@pytest.mark.parametrize("partner_uses", [PARTNER_USES, {Use.SIGN}, {Use.DECRYPT}])
+@pytest.mark.parametrize("platform_uses", [PLATFORM_USES, {Use.VERIFY}, {Use.ENCRYPT}])
+def test_our_own_key_in_place_of_alipayhks_is_told_as_such(
+    ours, theirs, partner_uses, platform_uses
+):
+    partner = [ours("1", uses=partner_uses, mark="x")]
+    assert refusal(partner, [theirs("7", uses=platform_uses, mark="x")]) == (
+        "versions 1 and 7 are the same key; our own public key stands where "
+        "AlipayHK's belongs"
+    )
+
+
+def test_keys_that_are_not_held_are_not_taken_for_one_another(ours, theirs):
+    gone = ("destroyed", PARTNER_USES)
+    partner = [ours("1", *gone, held=False), ours("2", *gone, held=False), ours("3")]
+    ring = Keyring.of(1, partner, [theirs("1", "destroyed", held=False)])
+    assert [info.version for info in ring.partner] == ["1", "2", "3"]
+
+
+# --- a ring as a value -------------------------------------------------------
+
+
+def test_a_ring_cannot_be_changed(ours):
+    ring = Keyring.of(1, [ours("1")], [])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ring.generation = 2
+    assert isinstance(ring.verifiers, tuple)
+    assert isinstance(ring.decrypters, tuple)
+
+
+def test_a_ring_may_be_built_of_iterators(ours, theirs):
+    ring = Keyring.of(1, iter([ours("1")]), iter([theirs("1")]))
+    assert ring.signer.public.version == ring.recipient.version == "1"
+    assert len(ring.partner) == len(ring.platform) == 1
+
+
+def test_a_rings_text_shows_versions_and_states_alone(ours, theirs):
+    text = repr(Keyring.of(1, [ours("1")], [theirs("7", "deactivated")]))
+    assert "version='1'" in text
+    assert "'deactivated'" in text
+    assert "Pair(" not in text
+    assert "RSAPublicKey object" not in text
+
+
+def test_an_info_is_a_value_that_can_be_copied(theirs):
+    info = theirs("1", held=False)
+    assert copy.copy(info) == pickle.loads(pickle.dumps(info)) == info
