@@ -137,7 +137,9 @@ class Gateway:
             relay = await self._plant.start(tasks)
             inbound = Inbound(relay, _limits(settings), self._telemetry, CLOCK, ENTROPY)
             metrics.count_in_flight(lambda: inbound.in_flight)
-            server = web.ServerRunner(InboundServer(inbound))
+            server = web.ServerRunner(
+                InboundServer(inbound), shutdown_timeout=_MARGIN_S
+            )
             try:
                 async with listening(
                     server, *settings.inbound.listen, setting="inbound.listen"
@@ -201,18 +203,20 @@ class Gateway:
         ):
             msg = "inbound.listen and admin.listen change only at a restart"
             raise SetupError(msg)
-        plant = Plant(settings, self._telemetry)
+        plant = Plant(settings, self._telemetry, self._plant)
         relay = await plant.start(tasks)
         if problems := plant.reasons():
             plant.end()
             raise SetupError("; ".join(problems))
         inbound.use(relay, _limits(settings))
+        plant.tell()
         tasks.create_task(self._retire(self._plant))
         self._plants.append(plant)
         self._telemetry.events.event("reloaded")
 
     async def _retire(self, plant: Plant) -> None:
         """End a plant that was replaced, once its last exchange must be over."""
+        plant.retire()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_longest_timeout(plant.settings) + _MARGIN_S):
                 await self._stopping.wait()

@@ -20,12 +20,13 @@ class ExchangeRecord:
         code: `verified`, `refused` (an unsigned F or U) or a code of the errors.
         outcome: of a failed exchange: not_sent, unknown or answered.
         status: the HTTP status the caller got.
-        seconds: from the request's head to the answer's last byte handed over.
+        seconds: from the request's head until its answer is ready to be written.
         upstream_seconds: the part spent waiting for AlipayHK; None if not asked.
         key_version: the partner's version that signed; None if nothing was.
         verified_by: the platform's version that verified; None if none did.
         clock_skew_s: Response-Time minus our clock, of a verified answer.
-        tracer_id: AlipayHK's own name for this exchange.
+        tracer_id: AlipayHK's own name for this exchange, also of an answer that is
+            not trusted.
         result_code: AlipayHK's resultCode, such as PARAM_ILLEGAL.
         error: for internal errors: the exception's class and place, not its text.
     """

@@ -16,8 +16,8 @@ from typing import Final
 from gateway import config
 from gateway.config import Encryption, Settings
 from gateway.edge.upstream import HttpUpstream, open_session, tls_context
-from gateway.errors import SetupError
-from gateway.keys.backends.file import KeyringFolder
+from gateway.errors import KeyringError, SetupError
+from gateway.keys.backends.file import KeyringFolder, read_key_file
 from gateway.keys.keyring import Keyring
 from gateway.keys.store import KeyringListener, KeyStore
 from gateway.relay.exchange import Relay
@@ -53,9 +53,16 @@ class Plant:
     Args:
         settings: the configuration.
         listener: is told of each keyring that is taken up or refused.
+        before: the plant that this one is to replace. No keyring may be older than
+            the one it uses, and the listener hears nothing until `tell`.
     """
 
-    def __init__(self, settings: Settings, listener: KeyringListener) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        listener: KeyringListener,
+        before: "Plant | None" = None,
+    ) -> None:
         self.settings = settings
         self._ending = asyncio.Event()
         self._started: asyncio.Future[Relay] = (
@@ -67,9 +74,12 @@ class Plant:
                 KeyringFolder(client.keyring),
                 partial(self_test, entropy=ENTROPY),
                 listener,
+                at_least=before.generation(client) if before else 0,
+                quiet=before is not None,
             )
             for client in settings.clients
         }
+        self._watching: list[asyncio.Task[None]] = []
 
     async def start(self, tasks: asyncio.TaskGroup) -> Relay:
         """Start in `tasks`, load every keyring once, and give the relay.
@@ -88,9 +98,28 @@ class Plant:
         for store in self._stores.values():
             await store.reload()
 
+    def tell(self) -> None:
+        """Tell the listener what is in use, and from now on of each change."""
+        for store in self._stores.values():
+            store.tell()
+
+    def retire(self) -> None:
+        """Stop watching; exchanges under way have their keyring already."""
+        for task in self._watching:
+            task.cancel()
+
     def end(self) -> None:
         """Close the upstreams and stop watching. Cuts exchanges under way."""
+        self.retire()
         self._ending.set()
+
+    def generation(self, client: config.Client) -> int:
+        """Give the generation in use of the same client's same keyring; else 0."""
+        for each in self.settings.clients:
+            ring = self._stores[each.name].ring
+            if (each.name, each.keyring) == (client.name, client.keyring) and ring:
+                return ring.generation
+        return 0
 
     def reasons(self) -> list[str]:
         """Give why exchanges of some client cannot be carried out."""
@@ -114,14 +143,12 @@ class Plant:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as watchers:
                 relay = await self._relay(stack)
                 await self.load()
-                watching = [
+                self._watching = [
                     watchers.create_task(store.watch())
                     for store in self._stores.values()
                 ]
                 self._started.set_result(relay)
                 await self._ending.wait()
-                for task in watching:
-                    task.cancel()
         except* SetupError as errors:
             self._started.set_exception(errors.exceptions[0])
 
@@ -182,7 +209,12 @@ def tls_of(client: config.Client) -> ssl.SSLContext:
     """
     tls = client.tls
     try:
+        if tls.private_key is not None:
+            read_key_file(tls.private_key, private=True)
         return tls_context(tls.ca_file, tls.certificate, tls.private_key)
+    except KeyringError as error:
+        msg = f"client {client.name}: tls.private_key: {error.detail}"
+        raise SetupError(msg) from None
     except OSError as error:
         reason = error.strerror or "not PEM as it must be"
         msg = f"client {client.name}: tls: a file cannot be used: {reason}"

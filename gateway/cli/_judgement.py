@@ -116,6 +116,7 @@ def case_of(arguments: argparse.Namespace) -> Case:
         UsageError: something is missing or does not fit together.
         SetupError: a file is not what it should be.
     """
+    _check_form(arguments)
     ring = KeyringFolder(folder_of(arguments)).read()
     sent = _sent(arguments)
     client_id = _client_id(arguments, sent)
@@ -149,6 +150,17 @@ def judge(case: Case) -> Verdict:
     return verified
 
 
+def _check_form(arguments: argparse.Namespace) -> None:
+    parts = (arguments.body, arguments.signature, arguments.time)
+    whole = arguments.file is not None
+    if (whole and any(parts)) or (not whole and None in parts):
+        msg = (
+            "name a captured message (FILE, or - for standard input), or else its "
+            "parts: --body, --signature and --time"
+        )
+        raise UsageError(msg)
+
+
 def _sent(arguments: argparse.Namespace) -> ReceivedRequest | None:
     if arguments.request is None:
         return None
@@ -162,15 +174,8 @@ def _sent(arguments: argparse.Namespace) -> ReceivedRequest | None:
 def _received(
     arguments: argparse.Namespace, sent: ReceivedRequest | None, client_id: str | None
 ) -> Received:
-    parts = (arguments.body, arguments.signature, arguments.time)
-    if arguments.file is not None and not any(parts):
+    if arguments.file is not None:
         return parse_message(read_input(arguments.file))
-    if arguments.file is not None or None in parts:
-        msg = (
-            "name a captured message (FILE, or - for standard input), or else its "
-            "parts: --body, --signature and --time"
-        )
-        raise UsageError(msg)
     body = read_input(arguments.body)
     if arguments.party is not Party.PARTNER:
         headers = _part_headers(arguments, Direction.RESPONSE, client_id)

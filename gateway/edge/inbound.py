@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_request import BaseRequest
 
 from gateway.edge.problems import problem
@@ -19,6 +20,7 @@ from gateway.errors import (
     ExchangeError,
     InternalError,
     InvalidRequest,
+    MethodNotAllowed,
     Outcome,
     Overloaded,
 )
@@ -27,15 +29,13 @@ from gateway.protocol import Headers
 from gateway.relay.exchange import Answer, Relay
 from gateway.relay.ports import Clock, Entropy
 
+_NOT_POST: Final = "Every call of this gateway is a POST."
 _EXCHANGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PASSED_ON: Final = {
     "content-type": "Content-Type",
     "response-time": "Response-Time",
-    "tracer-id": "Tracer-Id",
-    "tracerid": "Tracer-Id",
-    "trace-id": "Tracer-Id",
 }
-"""AlipayHK's headers that go back, and what they are called then (protocol.md 5)."""
+"""AlipayHK's headers that go back, beside its trace header."""
 
 
 class Inbound:
@@ -86,14 +86,16 @@ class Inbound:
         finally:
             self.in_flight -= 1
             self._ended.set()
+            if not record.code:  # cut off, because the gateway ends
+                _defect(record)
             record.seconds = self._clock.monotonic() - started
             self._observer(record)
         return response
 
-    def refuse(self, detail: str) -> web.Response:
+    def refuse(self, error: ExchangeError) -> web.Response:
         """Answer what was not HTTP at all."""
         record = ExchangeRecord(self._entropy(16).hex())
-        response = _failed(InvalidRequest(detail), record)
+        response = _failed(error, record)
         response.force_close()
         self._observer(record)
         return response
@@ -103,6 +105,7 @@ class Inbound:
     ) -> web.Response:
         try:
             self._check_load()
+            self._check_method(request)
             call = await read_call(request, self._limits)
             record.request_bytes = len(call.body)
             response = _passed_on(await self._relay.exchange(call, record), record)
@@ -110,10 +113,7 @@ class Inbound:
             response = _failed(error, record)
         except Exception as error:  # noqa: BLE001 - the last resort: fail closed
             record.error = _place_of(error)
-            sent = record.upstream_seconds is not None
-            outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
-            msg = "A defect of the gateway; its log has the place."
-            response = _failed(InternalError(msg, outcome), record)
+            response = _defect(record)
         if self.draining or not request.content.is_eof():
             response.force_close()
         return response
@@ -125,6 +125,11 @@ class Inbound:
                 "later (inbound.max_concurrent)."
             )
             raise Overloaded(msg)
+
+    def _check_method(self, request: BaseRequest) -> None:
+        if request.method != "POST":
+            self._relay.check_path(request.raw_path)
+            raise MethodNotAllowed(_NOT_POST)
 
     def _exchange_id(self, request: BaseRequest) -> str:
         given = request.headers.getall("Gateway-Exchange-Id", [])
@@ -157,8 +162,11 @@ class _Connection(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
         assert isinstance(self._manager, InboundServer)  # noqa: S101
-        detail = f"The request is not HTTP as it must be ({type(exc).__name__})."
-        return self._manager.inbound.refuse(detail)
+        error: ExchangeError = MethodNotAllowed(_NOT_POST)
+        if not isinstance(exc, BadHttpMethod):
+            reason = type(exc).__name__
+            error = InvalidRequest(f"The request is not HTTP as it must be ({reason}).")
+        return self._manager.inbound.refuse(error)
 
     def log_exception(self, *args: object, **kwargs: object) -> None:
         """Log nothing: the text of a parse error quotes the request."""
@@ -166,9 +174,10 @@ class _Connection(web.RequestHandler):
 
 def _passed_on(answer: Answer, record: ExchangeRecord) -> web.Response:
     headers = _chosen(answer.headers)
+    if record.tracer_id is not None:
+        headers["Tracer-Id"] = record.tracer_id
     headers["Gateway-Verified"] = "true" if answer.verified else "false"
     response = web.Response(status=answer.status, body=answer.body, headers=headers)
-    record.tracer_id = headers.get("Tracer-Id")
     record.response_bytes = len(answer.body)
     return _finished(response, record)
 
@@ -186,6 +195,13 @@ def _chosen(headers: Headers) -> dict[str, str]:
 def _failed(error: ExchangeError, record: ExchangeRecord) -> web.Response:
     record.code, record.outcome = error.code, str(error.outcome)
     return _finished(problem(error, record.exchange_id), record)
+
+
+def _defect(record: ExchangeRecord) -> web.Response:
+    sent = record.upstream_seconds is not None
+    outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
+    msg = "A defect of the gateway, or its end; its log has the place."
+    return _failed(InternalError(msg, outcome), record)
 
 
 def _finished(response: web.Response, record: ExchangeRecord) -> web.Response:

@@ -12,7 +12,7 @@ from typing import Final
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.web_request import BaseRequest
 
-from gateway.errors import InvalidRequest, MethodNotAllowed, RequestTooLarge
+from gateway.errors import InvalidRequest, RequestTooLarge
 from gateway.protocol.outgoing import check_target
 from gateway.relay.routes import Call
 
@@ -36,16 +36,12 @@ class Limits:
 
 
 async def read_call(request: BaseRequest, limits: Limits) -> Call:
-    """Read a request to its end.
+    """Read a POST to its end.
 
     Raises:
-        MethodNotAllowed: it is no POST.
         InvalidRequest: it is not HTTP as it must be, or has a reserved header.
         RequestTooLarge: its body is over the limit.
     """
-    if request.method != "POST":
-        msg = "Every call of this gateway is a POST."
-        raise MethodNotAllowed(msg)
     target = _target(request)
     _check_headers(request)
     client, encrypt = _one(request, "Gateway-Client"), _wish(request)

@@ -15,6 +15,8 @@ from gateway.keys.keyring import Keyring
 POLL_SECONDS: Final = 0.4
 """A change is taken up after two equal looks: within a second."""
 
+_LOOKS_TO_TRY_AGAIN: Final = 25
+
 
 class KeyringSource(Protocol):
     """Where a keyring comes from."""
@@ -52,6 +54,8 @@ class KeyStore:
         source: where the ring comes from.
         accept: the self-test; raises SetupError if the ring must not be used.
         listener: is told of each success and failure.
+        at_least: the lowest generation that is taken up.
+        quiet: tell the listener nothing until `tell` is called.
     """
 
     def __init__(
@@ -60,11 +64,16 @@ class KeyStore:
         source: KeyringSource,
         accept: Callable[[Keyring], Awaitable[None]],
         listener: KeyringListener,
+        *,
+        at_least: int = 0,
+        quiet: bool = False,
     ) -> None:
         self.client = client
         self._source = source
         self._accept = accept
         self._listener = listener
+        self._at_least = at_least
+        self._telling = not quiet
         self.ring: Keyring | None = None
         """The ring in use, if one could be loaded yet."""
         self._seen: object = None
@@ -83,44 +92,70 @@ class KeyStore:
             raise KeyUnavailable(msg)
         return self.ring
 
+    def tell(self) -> None:
+        """Tell the listener what is in use, and from now on of each change."""
+        self._telling = True
+        if self.ring is not None:
+            self._listener.loaded(self.client, self.ring)
+        if self.problem is not None:
+            self._listener.failed(self.client, self.problem)
+
     async def reload(self) -> bool:
         """Take up what the source holds now, whole, or change nothing.
 
         Gives whether the ring of the source is now the one in use.
         """
-        self._seen = await asyncio.to_thread(self._source.state)
+        changed = False
         try:
+            state = await asyncio.to_thread(self._source.state)
+            changed, self._seen = state != self._seen, state
             ring = await asyncio.to_thread(self._source.read)
             self._check_generation(ring)
             await self._accept(ring)
         except SetupError as error:
-            return self._refused(error.detail)
+            return self._refused(error.detail, news=changed)
         except Exception as error:  # noqa: BLE001 - whatever it is, keep the last good
-            return self._refused(f"a defect of the gateway ({type(error).__name__})")
+            reason = f"a defect of the gateway ({type(error).__name__})"
+            return self._refused(reason, news=changed)
         self.ring = ring
         self.problem = None
-        self._listener.loaded(self.client, ring)
+        self._at_least = ring.generation
+        if self._telling:
+            self._listener.loaded(self.client, ring)
         return True
 
     async def watch(self) -> None:
-        """Reload when the source has changed and come to rest. Runs until cancelled."""
-        before = self._seen
+        """Reload when the source has changed and come to rest. Runs until cancelled.
+
+        A ring that was refused is tried again now and then: what was in its way may
+        have been no change of the source, such as too many open files.
+        """
+        before, looks = self._seen, 0
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            now = await asyncio.to_thread(self._source.state)
-            if now == before and now != self._seen:
+            now = await self._look()
+            looks += 1
+            again = self.problem is not None and looks % _LOOKS_TO_TRY_AGAIN == 0
+            if now == before and (now != self._seen or again):
                 await self.reload()
             before = now
 
+    async def _look(self) -> object:
+        try:
+            return await asyncio.to_thread(self._source.state)
+        except Exception as error:  # noqa: BLE001 - the watch goes on; a reload says why
+            return type(error)
+
     def _check_generation(self, ring: Keyring) -> None:
-        if self.ring is not None and ring.generation < self.ring.generation:
+        if ring.generation < self._at_least:
             msg = (
-                f"generation {ring.generation} is older than {self.ring.generation}, "
+                f"generation {ring.generation} is older than {self._at_least}, "
                 "which is in use; a change raises it, also one that goes back"
             )
             raise KeyringError(msg)
 
-    def _refused(self, reason: str) -> bool:
-        self.problem = reason
-        self._listener.failed(self.client, reason)
+    def _refused(self, reason: str, *, news: bool) -> bool:
+        news, self.problem = news or reason != self.problem, reason
+        if news and self._telling:
+            self._listener.failed(self.client, reason)
         return False

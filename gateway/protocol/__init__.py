@@ -12,7 +12,7 @@ from gateway.protocol.encryption import (
     unwrap,
 )
 from gateway.protocol.fields import EncryptField, FieldError, SignatureField
-from gateway.protocol.incoming import verify_request, verify_response
+from gateway.protocol.incoming import read_tracer_id, verify_request, verify_response
 from gateway.protocol.keys import PublicKey, PublicKeys
 from gateway.protocol.messages import (
     Direction,
@@ -64,6 +64,7 @@ __all__ = [
     "parse_time",
     "read_encryption",
     "read_result",
+    "read_tracer_id",
     "sign",
     "signature_base",
     "unwrap",

@@ -14,6 +14,7 @@ It holds for encrypted exchanges too; there, a verified plain answer that is not
 refusal is EncryptionDowngraded (protocol.md 3).
 """
 
+import re
 from typing import Final
 
 from gateway.errors import (
@@ -51,6 +52,9 @@ CRITICAL_HEADERS: Final = (
     "Content-Type",
 )
 """Headers of a response that may occur once: two readers may take two values."""
+
+_TRACERS: Final = frozenset({"tracer-id", "tracerid", "trace-id"})
+_TRACER_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 _PROOF: Final = Proof()
 
@@ -165,6 +169,17 @@ def single(
         msg = f"The header {name} holds characters that are not printable ASCII."
         raise error(msg)
     return value or None
+
+
+def read_tracer_id(headers: Headers) -> str | None:
+    """Find AlipayHK's name for an exchange, under any of its names (protocol.md 5).
+
+    It proves nothing and is never judged: it is for asking AlipayHK's support.
+    """
+    for name, value in headers:
+        if name.lower() in _TRACERS and _TRACER_ID.fullmatch(value):
+            return value
+    return None
 
 
 def _is_plain(text: str) -> bool:

@@ -9,7 +9,7 @@ bytes that are passed back.
 
 from dataclasses import dataclass, field
 
-from gateway.errors import DecryptionFailed, ResponseStale
+from gateway.errors import DecryptionFailed, KeyUnavailable, ResponseStale
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.protocol import (
@@ -29,6 +29,7 @@ from gateway.protocol import (
     format_time,
     read_encryption,
     read_result,
+    read_tracer_id,
     signature_base,
     verify_response,
 )
@@ -58,6 +59,14 @@ class Relay:
         self._routes = routes
         self._clock = clock
         self._entropy = entropy
+
+    def check_path(self, target: str) -> None:
+        """Pass if some route has this target's path.
+
+        Raises:
+            UnknownRoute: none has.
+        """
+        self._routes.check_path(target)
 
     async def exchange(self, call: Call, record: ExchangeRecord) -> Answer:
         """Bring a call to AlipayHK and its verified answer back.
@@ -107,9 +116,13 @@ class Relay:
     ) -> ReceivedResponse:
         started = self._clock.monotonic()
         try:
-            return await route.client.upstream.send(request, timeout_s=route.timeout_s)
+            received = await route.client.upstream.send(
+                request, timeout_s=route.timeout_s
+            )
         finally:
             record.upstream_seconds = self._clock.monotonic() - started
+        record.tracer_id = read_tracer_id(received.headers)
+        return received
 
     def _verify(
         self,
@@ -175,7 +188,9 @@ async def _decrypt(
     for key in ring.unwrappers(encryption.key_version):
         try:
             return decrypt(response, await key.unwrap(encryption.wrapped_key))
-        except DecryptionFailed:
+        except (DecryptionFailed, KeyUnavailable):
+            # Of a key that is away it cannot be told either, and `not_sent` would be
+            # a lie by now.
             continue
     raise DecryptionFailed
 

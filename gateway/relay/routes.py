@@ -95,6 +95,15 @@ class Routes:
         for route in routes:
             self._by_path.setdefault(route.path, {})[route.client.name] = route
 
+    def check_path(self, target: str) -> None:
+        """Pass if some route has this target's path.
+
+        Raises:
+            UnknownRoute: none has.
+        """
+        if _path_of(target) not in self._by_path:
+            raise _unknown()
+
     def find(self, call: Call) -> Route:
         """Find the route of a call: its path byte for byte, without the query.
 
@@ -102,7 +111,7 @@ class Routes:
             UnknownRoute: no route has this path and client.
             InvalidRequest: several clients share the path and none was named.
         """
-        by_client = self._by_path.get(call.target.partition("?")[0], {})
+        by_client = self._by_path.get(_path_of(call.target), {})
         if call.client is not None:
             route = by_client.get(call.client)
         elif len(by_client) > 1:
@@ -111,6 +120,13 @@ class Routes:
         else:
             route = next(iter(by_client.values()), None)
         if route is None:
-            msg = "No route of this gateway has this path and client."
-            raise UnknownRoute(msg)
+            raise _unknown()
         return route
+
+
+def _path_of(target: str) -> str:
+    return target.partition("?")[0]
+
+
+def _unknown() -> UnknownRoute:
+    return UnknownRoute("No route of this gateway has this path and client.")

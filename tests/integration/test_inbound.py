@@ -34,7 +34,6 @@ def with_body(body):
 
 
 INVALID = {
-    "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
     "no version": request(f"POST {TARGET}"),
     "another version": request(f"POST {TARGET} HTTP/2.0"),
     "an absolute target": request(f"POST http://evil{TARGET} HTTP/1.1"),
@@ -119,15 +118,21 @@ async def test_the_legacy_envelope_is_called_by_its_name(house):
 
 
 @pytest.mark.parametrize(
-    "method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE"]
+    "method",
+    ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "post", "POSTS", "COFFEE"],
 )
 async def test_only_post_is_allowed(house, method):
-    target = "g:80" if method == "CONNECT" else TARGET
+    target = TARGET + "?a=b"
     got = await house.caller.raw(
         f"{method} {target} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n".encode()
     )
     assert (got.status, got.code) == (405, "method_not_allowed")
     assert got.header("Allow") == "POST"
+
+
+async def test_another_method_for_an_unknown_path_is_an_unknown_route(house):
+    got = await house.caller.raw(b"GET /nowhere HTTP/1.1\r\nHost: g\r\n\r\n")
+    assert (got.status, got.code) == (404, "unknown_route")
 
 
 @pytest.mark.parametrize(

@@ -327,3 +327,38 @@ async def test_a_reload_of_the_configuration_takes_up_new_routes(house):
     await house.seen(lambda: house.events("reloaded"), "no reload")
     assert (await house.caller.post(target="/new")).status == 200
     assert (await house.caller.post()).status == 404
+
+
+async def test_a_reload_that_is_refused_changes_no_metric(house):
+    text = (house.ring / "keyring.yaml").read_text()
+    (house.ring / "keyring.yaml").write_text(
+        text.replace("generation: 1", "generation: 4")
+    )
+    await generation(house, 4)
+    (house.ring / "keyring.yaml").write_text(
+        text.replace("generation: 1", "generation: 3")
+    )
+    house.gateway._reload_wanted.set()
+    await house.seen(lambda: house.events("reload_refused"), "the reload was taken up")
+    assert "older than 4" in house.events("reload_refused")[0]["reason"]
+    assert await house.metric('gateway_keyring_generation{client="hk"}') == 4
+    assert (await house.caller.post()).status == 200
+
+
+async def test_after_a_reload_a_change_of_keys_is_told_once(house):
+    house.gateway._reload_wanted.set()
+    await house.seen(lambda: house.events("reloaded"), "no reload")
+    text = (house.ring / "keyring.yaml").read_text()
+    (house.ring / "keyring.yaml").write_text(
+        text.replace("generation: 1", "generation: 2")
+    )
+    await generation(house, 2)
+    told = [each["generation"] for each in house.events("keyring_loaded")]
+    assert told == [1, 1, 2]
+
+
+async def test_a_folder_whose_mode_is_mended_is_taken_up(house):
+    house.ring.chmod(0o777)
+    assert "chmod o-w" in await refused(house)
+    house.ring.chmod(0o700)
+    await house.seen(lambda: len(house.events("keyring_loaded")) > 1, "not taken up")

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from gateway.keys import formats
+from tests.integration.conftest import write_private
 
 
 def certificate(subject, key, *, issuer=None, issuer_key=None, host=None):
@@ -49,7 +49,7 @@ def pki(tmp_path, partner_key, platform_key, other_key):
             name, key, issuer=authority, issuer_key=other_key, host=host
         )
         (tmp_path / f"{name}.crt").write_bytes(issued.public_bytes(Encoding.PEM))
-        (tmp_path / f"{name}.key").write_bytes(formats.private_pem(key))
+        write_private(tmp_path / f"{name}.key", key)
     (tmp_path / "ca.crt").write_bytes(authority.public_bytes(Encoding.PEM))
     return tmp_path
 

@@ -24,6 +24,7 @@ _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
 _SOURCE = re.compile(r"`(gateway/[\w/]*(?:\.py|/))`")
+_SECTION = re.compile(r"protocol\.md (\d+)(?:, (\d+))?(?: and (\d+))?")
 _EVENT = re.compile(r'\bevent\(\s*"(\w+)"')
 
 
@@ -155,3 +156,12 @@ def test_each_test_that_is_cited_exists(file, name):
 @pytest.mark.parametrize("path", matches_of(_SOURCE))
 def test_each_source_that_is_named_exists(path):
     assert (ROOT / path).exists()
+
+
+def test_each_section_of_the_protocol_that_the_code_cites_exists():
+    protocol = (ROOT / "docs/protocol.md").read_text("utf-8")
+    sections = set(re.findall(r"^## (\d+) ", protocol, re.MULTILINE))
+    texts = (file.read_text("utf-8") for file in (ROOT / "gateway").rglob("*.py"))
+    cited = {n for text in texts for found in _SECTION.findall(text) for n in found}
+    assert len(cited) > 5
+    assert cited - {""} <= sections

@@ -45,7 +45,7 @@ class FileKey:
         raise TypeError(msg)
 
     async def sign(self, base: bytes) -> bytes:
-        """Sign here and now: it takes less time than handing over to a thread."""
+        """Sign here and now: it takes a quarter of a millisecond."""
         return sign(self._private, base)
 
     async def unwrap(self, wrapped_key: bytes) -> bytes:
@@ -87,10 +87,11 @@ class KeyringFolder:
         Follows symbolic links, so swapping one counts as a change.
         """
         try:
+            folder = self.folder.stat()
             entries = sorted(os.scandir(self.folder), key=lambda entry: entry.name)
-            return tuple(_state_of(entry) for entry in entries)
         except OSError as error:
             return error.errno
+        return folder.st_mode, *(_state_of(entry) for entry in entries)
 
     def _pairs(
         self, document: Document[Manifest], ring: Manifest, problems: list[Problem]

@@ -215,8 +215,12 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _check_ours(resolved: Path, folder: Path) -> None:
-    mode = resolved.stat().st_mode
-    if mode & stat.S_IWOTH:
+    status = resolved.stat()
+    if status.st_uid not in (0, os.geteuid()):
+        # Root too: a key that root writes there is one its gateway cannot read.
+        msg = f"{folder}: this folder is another user's; run this as that user"
+        raise KeyringError(msg)
+    if status.st_mode & stat.S_IWOTH:
         msg = f"{folder}: anyone may write to this folder; chmod o-w it first"
         raise KeyringError(msg)
     if (resolved / FILE_NAME).is_symlink():
@@ -231,13 +235,11 @@ def _compose(
     staging: Path, folder: Path, manifest: Manifest, added: Iterable[KeyFile]
 ) -> None:
     """Lay out a ring in `staging`: what is new as files, what stays as links."""
-    owner = folder.stat()
     for file in added:
-        mode = 0o600 if file.private else 0o644
-        _write(staging / file.name, file.data, mode, owner)
+        _write(staging / file.name, file.data, 0o600 if file.private else 0o644)
     for name in _key_files(manifest) - {file.name for file in added}:
         (staging / name).symlink_to(folder / name)
-    _write(staging / FILE_NAME, manifests.dump(manifest).encode(), 0o644, owner)
+    _write(staging / FILE_NAME, manifests.dump(manifest).encode(), 0o644)
     _sync(staging)
 
 
@@ -266,15 +268,10 @@ def _read(staging: Path, folder: Path, expected: Manifest) -> Keyring:
     return ring
 
 
-def _write(file: Path, data: bytes, mode: int, owner: os.stat_result) -> None:
-    """Write a new file, on the disk when this returns. It is never more open.
-
-    Root writes for the folder's owner, or the gateway could not read the file.
-    """
+def _write(file: Path, data: bytes, mode: int) -> None:
+    """Write a new file, on the disk when this returns. It is never more open."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as stream:
-        if os.geteuid() == 0:
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
         stream.write(data)
         stream.flush()
         os.fsync(descriptor)

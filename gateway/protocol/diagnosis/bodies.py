@@ -17,6 +17,7 @@ Variants: TypeAlias = Iterator[tuple[Diagnosis, bytes]]
 
 _BOM: Final = b"\xef\xbb\xbf"
 _MAX_INFLATED: Final = 8 << 20
+_MAX_GROWTH: Final = 16
 _AS_SENT: Final = (
     "Sign the bytes that are sent and check the bytes that arrive: nothing between "
     "may read the body as text or JSON and write it again."
@@ -127,34 +128,43 @@ def _recoded(
 
 
 def _reserialised(body: bytes) -> Variants:
-    for spacing, sort, ascii_only in product(
+    try:
+        for style, text in _json_texts(body):
+            # Nested deeply, an indented text grows with the square of the depth.
+            if len(text) <= _MAX_GROWTH * (len(body) + 1):
+                yield from _escaped(style, text)
+    except (ValueError, RecursionError):  # no JSON, or none that can be written again
+        return
+
+
+def _json_texts(body: bytes) -> Iterator[tuple[str, str]]:
+    value: object = json.loads(body.decode("utf-8-sig"))
+    for (style, indent, separators), sort, ascii_only in product(
         _JSON_SPACING, (False, True), (False, True)
     ):
-        how, indent, separators = spacing
-        try:
-            text = json.dumps(
-                json.loads(body.decode("utf-8-sig")),
+        order = ", with sorted keys" if sort else ""
+        escapes = ", with \\u escapes" if ascii_only else ""
+        yield (
+            style + order + escapes,
+            json.dumps(
+                value,
                 indent=indent,
                 separators=separators,
                 sort_keys=sort,
                 ensure_ascii=ascii_only,
-            )
-        except (ValueError, RecursionError):
-            return
-        how += ", with sorted keys" if sort else ""
-        how += ", with \\u escapes" if ascii_only else ""
-        yield from _escaped(how, text)
+            ),
+        )
 
 
-def _escaped(how: str, text: str) -> Variants:
+def _escaped(style: str, text: str) -> Variants:
     for (html, characters), slash in product(_JSON_ESCAPES, (False, True)):
         escaped = text
         for character in characters:
             escaped = escaped.replace(character, f"\\u{ord(character):04x}")
         if slash:
             escaped = escaped.replace("/", "\\/")
-        style = how + html + (", with / escaped" if slash else "")
-        finding = f"The body that was signed was the same JSON written {style}."
+        full = style + html + (", with / escaped" if slash else "")
+        finding = f"The body that was signed was the same JSON written {full}."
         try:
             yield _body("reserialised", finding), escaped.encode()
         except UnicodeEncodeError:  # a lone surrogate: no UTF-8 was ever signed

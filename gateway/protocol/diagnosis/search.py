@@ -1,7 +1,7 @@
 """The search for the bytes that were signed, among those that mistakes produce.
 
 Single mistakes first, then pairs, so that the simplest explanation is the one found.
-Bounded in count and in bytes: the worst message takes about a second.
+Bounded in count and in bytes, so that the worst message takes seconds.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from gateway.protocol.diagnosis.model import Capture, Diagnosis
 from gateway.protocol.signature import base_of
 
 MAX_CANDIDATES: Final = 20_000
-MAX_BYTES: Final = 256 << 20
+MAX_BYTES: Final = 128 << 20
 
 Diagnoses: TypeAlias = tuple[Diagnosis, ...]
 

@@ -1,0 +1,603 @@
+"""Keys in a folder: who else may read or replace them, and what is no key file."""
+
+import copy
+import dataclasses
+import os
+import pickle
+import socket
+import stat
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from gateway.documents import DocumentError
+from gateway.errors import DecryptionFailed, KeyringError, KeyUnavailable, SetupError
+from gateway.keys import manifest
+from gateway.keys.backends.file import FileKey, KeyringFolder, read_key_file
+from gateway.keys.store import KeyStore
+from tests import peer
+
+RING = """\
+generation: 1
+partner:
+  - {version: "1", state: active, key: partner-1.pem}
+platform:
+  - {version: "1", state: active, key: platform-1.pem}
+"""
+
+
+def private_pem(key):
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def public_pem(key):
+    return key.public_key().public_bytes(
+        Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def write(file, data, mode=0o600):
+    file.write_bytes(data if isinstance(data, bytes) else data.encode())
+    file.chmod(mode)
+    return file
+
+
+@pytest.fixture
+def folder(tmp_path, partner_key, platform_key):
+    """A keyring that is all right."""
+    ring = tmp_path / "ring"
+    ring.mkdir(mode=0o700)
+    write(ring / "partner-1.pem", private_pem(partner_key))
+    write(ring / "platform-1.pem", public_pem(platform_key), 0o644)
+    write(ring / "keyring.yaml", RING, 0o644)
+    return ring
+
+
+@pytest.fixture
+def file(folder):
+    """Its private key's file."""
+    return folder / "partner-1.pem"
+
+
+def refusal(file, *, private=True):
+    with pytest.raises(KeyringError) as caught:
+        read_key_file(file, private=private)
+    return caught.value.detail
+
+
+def problems(folder):
+    with pytest.raises(DocumentError) as caught:
+        KeyringFolder(folder).read()
+    return [(each.line, each.where, each.message) for each in caught.value.problems]
+
+
+# --- a ring ------------------------------------------------------------------
+
+
+def test_a_folder_is_read_whole(folder, partner_key, platform_key):
+    ring = KeyringFolder(folder).read()
+    assert ring.generation == 1
+    assert numbers(ring.signer.public) == numbers_of(partner_key)
+    assert ring.signer.public.version == "1"
+    assert numbers(ring.recipient) == numbers_of(platform_key)
+    assert [key.version for key in ring.verifiers] == ["1"]
+    fingerprints = [info.fingerprint for info in (*ring.partner, *ring.platform)]
+    assert len(set(fingerprints)) == 2
+    assert None not in fingerprints
+
+
+def numbers(public):
+    return public.rsa.public_numbers()
+
+
+def numbers_of(key):
+    return key.public_key().public_numbers()
+
+
+@pytest.mark.parametrize("state", ["compromised", "destroyed"])
+def test_a_key_that_does_nothing_any_more_needs_no_file(folder, state):
+    text = RING.replace("state: active", f"state: {state}")
+    (folder / "keyring.yaml").write_text(text)
+    for name in ("partner-1.pem", "platform-1.pem"):
+        (folder / name).unlink()
+    ring = KeyringFolder(folder).read()
+    for info in (*ring.partner, *ring.platform):
+        assert (info.state, info.fingerprint, info.public) == (state, None, None)
+
+
+@pytest.mark.parametrize("state", ["pre-active", "deactivated"])
+def test_a_key_that_is_not_active_is_read_all_the_same(folder, file, state):
+    write(folder / "keyring.yaml", RING.replace("state: active", f"state: {state}"))
+    assert KeyringFolder(folder).read().partner[0].fingerprint
+    file.unlink()
+    assert problems(folder) == [
+        (
+            3,
+            "partner[0].key",
+            "partner-1.pem: it cannot be read: No such file or directory",
+        )
+    ]
+
+
+def test_every_file_that_is_wrong_is_told_with_the_line_that_names_it(
+    folder, partner_key
+):
+    write(
+        folder / "keyring.yaml",
+        "generation: 1\n"
+        "partner:\n"
+        '  - {version: "1", state: active, key: partner-1.pem}\n'
+        '  - {version: "2", state: pre-active, key: none.pem}\n'
+        '  - {version: "3", state: pre-active, key: public.pem}\n'
+        "platform:\n"
+        '  - {version: "1", state: active, key: empty.pem}\n'
+        '  - {version: "2", state: deactivated, key: platform-1.pem}\n',
+    )
+    write(folder / "public.pem", public_pem(partner_key))
+    write(folder / "empty.pem", b"")
+    (folder / "partner-1.pem").chmod(0o644)
+    assert problems(folder) == [
+        (
+            3,
+            "partner[0].key",
+            "partner-1.pem: others may read it (mode 0644); chmod 600 it",
+        ),
+        (
+            4,
+            "partner[1].key",
+            "none.pem: it cannot be read: No such file or directory",
+        ),
+        (
+            5,
+            "partner[2].key",
+            "public.pem: it is a public key; a private key belongs here",
+        ),
+        (7, "platform[0].key", "empty.pem: it is empty"),
+    ]
+
+
+def test_a_ring_that_breaks_the_rules_is_told_with_its_file(folder, partner_key):
+    write(folder / "platform-1.pem", public_pem(partner_key), 0o644)
+    with pytest.raises(DocumentError) as caught:
+        KeyringFolder(folder).read()
+    assert str(caught.value) == (
+        f"{folder / 'keyring.yaml'}:1: versions 1 and 1 are the same key; our own "
+        "public key stands where AlipayHK's belongs"
+    )
+
+
+def test_a_compromised_key_does_not_come_back_under_another_version(folder):
+    write(
+        folder / "keyring.yaml",
+        "generation: 2\n"
+        "partner:\n"
+        '  - {version: "1", state: compromised, key: partner-1.pem}\n'
+        '  - {version: "2", state: active, key: partner-1.pem}\n'
+        "platform:\n"
+        '  - {version: "1", state: active, key: platform-1.pem}\n',
+    )
+    with pytest.raises(SetupError, match="the same key"):
+        KeyringFolder(folder).read()
+
+
+# --- what is no folder -------------------------------------------------------
+
+
+def test_a_folder_that_is_not_there_is_told_with_what_makes_one(tmp_path):
+    with pytest.raises(KeyringError) as caught:
+        KeyringFolder(tmp_path / "none").read()
+    assert caught.value.detail == (
+        f"{tmp_path / 'none'}: the keyring's folder cannot be opened: No such file or "
+        "directory. Make one with `gateway keys generate`, or with `gateway simulate` "
+        "to try out"
+    )
+
+
+def test_a_link_to_nowhere_and_a_link_in_circles_are_no_folder(tmp_path):
+    (tmp_path / "nowhere").symlink_to("none")
+    (tmp_path / "circle").symlink_to("circle")
+    for name in ("nowhere", "circle"):
+        with pytest.raises(KeyringError, match="cannot be opened"):
+            KeyringFolder(tmp_path / name).read()
+
+
+def test_a_file_is_no_folder(folder):
+    with pytest.raises(
+        KeyringError, match=r"a keyring is a folder with a keyring\.yaml"
+    ):
+        KeyringFolder(folder / "keyring.yaml").read()
+
+
+def test_a_folder_without_a_manifest_is_told_as_such(folder):
+    (folder / "keyring.yaml").unlink()
+    assert problems(folder) == [(None, "", "cannot be read: No such file or directory")]
+
+
+def test_a_pipe_in_place_of_the_manifest_is_not_waited_for(folder):
+    (folder / "keyring.yaml").unlink()
+    os.mkfifo(folder / "keyring.yaml", 0o600)
+    assert problems(folder) == [(None, "", "is not a file, or is over 1 MiB")]
+
+
+# --- who else may read a private key -----------------------------------------
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o700, 0o500])
+def test_a_private_key_that_is_its_owners_alone_is_read(file, mode):
+    file.chmod(mode)
+    assert read_key_file(file, private=True) == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "mode", [0o644, 0o640, 0o604, 0o660, 0o666, 0o620, 0o602, 0o610, 0o601, 0o777]
+)
+def test_a_private_key_that_others_may_touch_is_refused(file, mode):
+    file.chmod(mode)
+    assert refusal(file) == f"others may read it (mode {mode:04o}); chmod 600 it"
+
+
+def test_a_public_key_may_be_read_by_all(file, tmp_path):
+    file.chmod(0o644)
+    file.parent.chmod(0o777)
+    assert read_key_file(file, private=False) == file.read_bytes()
+
+
+def seen_as(monkeypatch, *, uid=None, device=None):
+    """Let open files look as if they had another owner or were elsewhere."""
+    fstat = os.fstat
+
+    def other_fstat(descriptor):
+        fields = list(fstat(descriptor))[:10]
+        fields[stat.ST_UID] = fields[stat.ST_UID] if uid is None else uid
+        fields[stat.ST_DEV] = fields[stat.ST_DEV] if device is None else device
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "fstat", other_fstat)
+
+
+def test_a_private_key_of_another_user_is_refused(file, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    seen_as(monkeypatch, uid=1001)
+    assert refusal(file) == (
+        "it belongs to another user; chown it to the gateway's user"
+    )
+
+
+@pytest.mark.parametrize("owner", [0, 1000])
+def test_a_private_key_of_the_gateways_user_or_of_root_is_read(
+    file, monkeypatch, owner
+):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    seen_as(monkeypatch, uid=owner)
+    assert read_key_file(file, private=True)
+
+
+def mounted(monkeypatch, *, read_only=True, device=-1):
+    """Let files look as if they were on a mount: there is no way without root."""
+    flags = os.ST_RDONLY | os.ST_NOSUID if read_only else os.ST_NOSUID
+    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=flags))
+    seen_as(monkeypatch, device=device, uid=65534)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o444, 0o440])
+def test_a_read_only_secret_mount_is_excepted(file, monkeypatch, mode):
+    file.chmod(mode)
+    mounted(monkeypatch)
+    assert read_key_file(file, private=True)
+
+
+def test_a_mount_that_may_be_written_is_not_excepted(file, monkeypatch):
+    file.chmod(0o644)
+    mounted(monkeypatch, read_only=False)
+    assert "others may read it" in refusal(file)
+
+
+def test_a_read_only_root_file_system_is_not_excepted(file, monkeypatch):
+    file.chmod(0o644)
+    mounted(monkeypatch, device=Path("/").stat().st_dev)
+    assert "others may read it" in refusal(file)
+
+
+# --- who else may replace it -------------------------------------------------
+
+WORLD = "anyone may write to its folder and replace it; chmod o-w the folder"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o702, 0o703])
+def test_a_folder_that_anyone_may_write_to_is_refused(folder, mode):
+    folder.chmod(mode)
+    with pytest.raises(KeyringError) as caught:
+        KeyringFolder(folder).read()
+    assert caught.value.detail == f"{folder}: {WORLD}"
+    assert refusal(folder / "partner-1.pem") == WORLD
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o1777])
+def test_a_folder_that_others_cannot_replace_files_in_is_read(folder, mode):
+    folder.chmod(mode)
+    assert KeyringFolder(folder).read().generation == 1
+
+
+def test_a_mounts_folder_that_anyone_may_write_to_is_refused_too(file, monkeypatch):
+    file.parent.chmod(0o777)
+    mounted(monkeypatch)
+    assert refusal(file) == WORLD
+
+
+def test_a_link_to_a_key_is_followed_to_where_it_is(folder, file, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    file.rename(elsewhere / "key.pem")
+    file.symlink_to(elsewhere / "key.pem")
+    assert KeyringFolder(folder).read().signer.public.version == "1"
+    (elsewhere / "key.pem").chmod(0o640)
+    assert "others may read it" in refusal(file)
+    (elsewhere / "key.pem").chmod(0o600)
+    elsewhere.chmod(0o777)
+    assert refusal(file) == WORLD
+
+
+def test_a_link_to_the_folder_is_followed_to_where_it_is(folder, tmp_path):
+    (tmp_path / "link").symlink_to("ring")
+    assert KeyringFolder(tmp_path / "link").read().generation == 1
+    folder.chmod(0o777)
+    with pytest.raises(KeyringError, match="anyone may write"):
+        KeyringFolder(tmp_path / "link").read()
+
+
+# --- what is no key file -----------------------------------------------------
+
+NO_FILE = "it is not a file of a key's size"
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_pipe_a_device_and_a_link_to_one_are_no_key_files(tmp_path, private):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    assert refusal(tmp_path / "pipe", private=private) == NO_FILE
+    assert refusal(tmp_path / "zero", private=private) == NO_FILE
+
+
+def test_a_socket_is_no_key_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # a socket's path has to be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket")
+        assert "it cannot be read" in refusal(Path("socket"))
+
+
+def test_a_folder_is_no_key_file(folder):
+    assert refusal(folder) == "it cannot be read: Is a directory"
+
+
+def test_a_folder_in_a_keys_place_leaves_nothing_open(folder):
+    def lowest_free():
+        descriptor = os.open("/dev/null", os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    before = lowest_free()
+    for _ in range(3):
+        refusal(folder)
+    assert lowest_free() == before
+
+
+def test_a_file_that_is_too_large_is_not_read(file):
+    largest = 64 * 1024
+    pem = file.read_bytes()
+    file.write_bytes(pem + b"\n" * (largest - len(pem)))
+    assert read_key_file(file, private=True) == file.read_bytes()
+    os.truncate(file, largest + 1)
+    assert refusal(file) == NO_FILE
+    os.truncate(file, 1 << 40)  # sparse: it is on no disk
+    assert refusal(file) == NO_FILE
+
+
+def test_a_file_that_cannot_be_read_is_told_with_the_reason(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    assert refusal(tmp_path / "none") == "it cannot be read: No such file or directory"
+    assert refusal(tmp_path / "circle") == (
+        "it cannot be read: Too many levels of symbolic links"
+    )
+
+
+# --- a pair in this process --------------------------------------------------
+
+
+@pytest.fixture
+def key(partner_key):
+    return FileKey("7", partner_key)
+
+
+async def test_a_pair_signs_and_unwraps(key, partner_key):
+    assert key.public.version == "7"
+    signature = await key.sign(b"base")
+    partner_key.public_key().verify(
+        signature, b"base", padding.PKCS1v15(), hashes.SHA256()
+    )
+    wrapped = peer.wrap(partner_key.public_key())
+    assert await key.unwrap(wrapped) == peer.CONTENT_KEY
+
+
+async def test_a_wrapped_key_of_another_length_is_told_at_once(key):
+    with pytest.raises(DecryptionFailed):
+        await key.unwrap(bytes(255))
+
+
+def secrets_of(private):
+    """Give everything that only the private half has, as text may show it."""
+    found = private.private_numbers()
+    parts = (found.d, found.p, found.q, found.dmp1, found.dmq1, found.iqmp)
+    shown = [form for part in parts for form in (str(part), f"{part:x}", f"{part:X}")]
+    return shown + [line.decode() for line in private_pem(private).splitlines()[1:-1]]
+
+
+def test_no_text_of_a_pair_shows_more_than_its_version(key, partner_key, folder):
+    assert repr(key) == str(key) == f"{key}" == "FileKey(version='7')"
+    ring = KeyringFolder(folder).read()
+    texts = f"{ring!r} {ring.partner!r} {ring.decrypters!r} {KeyringFolder(folder)!r}"
+    assert not [each for each in secrets_of(partner_key) if each in texts]
+    assert "PrivateKey" not in texts
+
+
+def test_a_pair_cannot_leave_its_process(key, folder):
+    ring = KeyringFolder(folder).read()
+    ways = [
+        *(partial(pickle.dumps, key, each) for each in range(pickle.HIGHEST_PROTOCOL)),
+        partial(pickle.dumps, ring),
+        partial(copy.copy, key),
+        partial(copy.deepcopy, key),
+        partial(dataclasses.asdict, ring),
+        partial(vars, key),
+    ]
+    for way in ways:
+        with pytest.raises(TypeError):
+            way()
+
+
+def test_a_pair_takes_nothing_more_upon_itself(key):
+    with pytest.raises(AttributeError):
+        key.note = "x"
+
+
+# --- when to look again ------------------------------------------------------
+
+
+def let_a_tick_pass(folder):
+    """Wait until the file system's clock, which has coarse ticks, has moved on."""
+    last = max(file.stat().st_ctime_ns for file in (folder, *folder.iterdir()))
+    probe = folder.with_name("probe")
+    while True:
+        probe.touch()
+        if probe.stat().st_ctime_ns > last:
+            return
+
+
+def touch(file, seconds):
+    status = file.stat()
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + seconds * 10**9))
+
+
+CHANGES = {
+    "a file's bytes": lambda ring: write(ring / "partner-1.pem", b"x"),
+    "a file's mode": lambda ring: (ring / "partner-1.pem").chmod(0o400),
+    "a file's time": lambda ring: touch(ring / "keyring.yaml", 1),
+    "another file of the same bytes": lambda ring: replace(ring / "keyring.yaml"),
+    "a new file": lambda ring: write(ring / "new", b""),
+    "a file that is gone": lambda ring: (ring / "platform-1.pem").unlink(),
+    "a new name": lambda ring: (ring / "platform-1.pem").rename(ring / "p.pem"),
+    "no folder": lambda ring: ring.rename(ring.with_name("gone")),
+    "the folder's mode": lambda ring: ring.chmod(0o755),
+}
+
+
+def replace(file):
+    new = file.with_name("new")
+    new.write_bytes(file.read_bytes())
+    new.replace(file)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_change_shows_in_the_folders_state(folder, change):
+    """Also of its mode: a folder that is refused for it must be looked at again."""
+    source = KeyringFolder(folder)
+    before = source.state()
+    assert source.state() == before
+    let_a_tick_pass(folder)
+    change(folder)
+    assert source.state() != before
+
+
+def test_reading_a_ring_does_not_change_its_state(folder):
+    source = KeyringFolder(folder)
+    before = source.state()
+    source.read()
+    assert source.state() == before
+
+
+def test_links_are_looked_through(folder, tmp_path):
+    second = tmp_path / "second"
+    second.mkdir()
+    for name in ("keyring.yaml", "partner-1.pem", "platform-1.pem"):
+        (second / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "data").symlink_to("ring")
+    (tmp_path / "mount").mkdir()
+    for name in ("keyring.yaml", "partner-1.pem", "platform-1.pem"):
+        (tmp_path / "mount" / name).symlink_to(f"../data/{name}")
+    sources = [KeyringFolder(tmp_path / "data"), KeyringFolder(tmp_path / "mount")]
+    before = [source.state() for source in sources]
+    (tmp_path / "next").symlink_to("second")
+    (tmp_path / "next").replace(tmp_path / "data")
+    after = [source.state() for source in sources]
+    assert after[0] != before[0]
+    assert after[1] != before[1]
+
+
+def test_a_link_to_nowhere_is_a_state_like_any_other(folder):
+    source = KeyringFolder(folder)
+    (folder / "link").symlink_to("none")
+    before = source.state()
+    assert source.state() == before
+    write(folder / "none", b"")
+    assert source.state() != before
+
+
+def test_a_folder_that_is_not_there_is_a_state_like_any_other(tmp_path):
+    source = KeyringFolder(tmp_path / "none")
+    before = source.state()
+    assert source.state() == before
+    (tmp_path / "none").mkdir()
+    assert source.state() != before
+
+
+# --- a swap while it is read -------------------------------------------------
+
+
+class Nobody:
+    def loaded(self, client, ring): ...
+
+    def failed(self, client, reason): ...
+
+
+async def fit(ring): ...
+
+
+async def test_a_ring_is_never_put_together_from_two(
+    folder, tmp_path, other_key, partner_key, monkeypatch
+):
+    """Kubernetes swaps `..data` between the manifest and the keys it names."""
+    second = tmp_path / "second"
+    second.mkdir()
+    write(second / "keyring.yaml", RING.replace('"1"', '"2"').replace(": 1", ": 2"))
+    write(second / "partner-1.pem", private_pem(other_key))
+    (second / "platform-1.pem").write_bytes((folder / "platform-1.pem").read_bytes())
+    link, new = tmp_path / "..data", tmp_path / "new"
+    link.symlink_to("ring")
+    load = manifest.load
+
+    def load_and_swap(place):
+        document = load(place)
+        with suppress(FileExistsError):
+            new.symlink_to("second")
+        new.replace(link)
+        return document
+
+    monkeypatch.setattr(manifest, "load", load_and_swap)
+    store = KeyStore("hk", KeyringFolder(link), fit, Nobody())
+    await store.reload()
+    first, then = numbers_of(partner_key), numbers_of(other_key)
+    try:
+        public = store.current.signer.public
+    except KeyUnavailable:
+        return  # it will look again
+    assert (public.version, numbers(public)) in [("1", first), ("2", then)]

@@ -1,0 +1,386 @@
+"""The keyring in use: swapped whole or not at all, and the watch over its source."""
+
+import asyncio
+
+import pytest
+
+from gateway.errors import KeyringError, KeyUnavailable, Outcome
+from gateway.keys import store as stores
+from gateway.keys.keyring import Keyring
+from gateway.keys.store import KeyStore
+
+
+def ring(generation):
+    return Keyring.of(generation, [], [])
+
+
+class Source:
+    """A source as a test sets it.
+
+    `now` is its state, `content` what is read, and `log` what was asked of it: "look",
+    or the state in which it was read.
+    """
+
+    def __init__(self):
+        self.log = []
+        self.now = "first"
+        self.content = ring(1)
+
+    def read(self):
+        self.log.append(self.now)
+        if isinstance(self.content, Exception):
+            raise self.content
+        return self.content
+
+    def state(self):
+        self.log.append("look")
+        if isinstance(self.now, Exception):
+            raise self.now
+        return self.now
+
+    @property
+    def reads(self):
+        return [each for each in self.log if each != "look"]
+
+
+class Listener:
+    def __init__(self):
+        self.told = []
+
+    def loaded(self, client, ring):
+        self.told.append(("loaded", client, ring.generation))
+
+    def failed(self, client, reason):
+        self.told.append(("failed", client, reason))
+
+
+@pytest.fixture
+def source():
+    return Source()
+
+
+@pytest.fixture
+def listener():
+    return Listener()
+
+
+class SelfTest:
+    """A self-test that finds nothing, unless a test says otherwise."""
+
+    async def __call__(self, ring):
+        await self.accept(ring)
+
+    async def accept(self, ring):
+        pass
+
+
+@pytest.fixture
+def self_test():
+    return SelfTest()
+
+
+@pytest.fixture
+def store(source, self_test, listener):
+    return KeyStore("hk", source, self_test, listener)
+
+
+# --- before the first ring ---------------------------------------------------
+
+
+async def test_before_the_first_ring_there_is_none_and_it_says_so(store):
+    assert store.ring is None
+    assert store.problem == "the keyring is not loaded yet"
+    with pytest.raises(KeyUnavailable, match="client hk") as caught:
+        _ = store.current
+    assert caught.value.outcome is Outcome.NOT_SENT
+
+
+async def test_a_ring_that_cannot_be_read_leaves_none(store, source, listener):
+    source.content = KeyringError("a key is missing")
+    assert await store.reload() is False
+    assert store.ring is None
+    assert store.problem == "a key is missing"
+    with pytest.raises(KeyUnavailable):
+        _ = store.current
+    assert listener.told == [("failed", "hk", "a key is missing")]
+
+
+async def test_a_ring_is_taken_up_and_told_once(store, source, listener):
+    assert await store.reload() is True
+    assert store.current is store.ring is source.content
+    assert store.problem is None
+    assert listener.told == [("loaded", "hk", 1)]
+
+
+async def test_the_state_is_taken_before_the_ring_is_read(store, source):
+    """What changes in between is then seen as a change by the next look."""
+    await store.reload()
+    assert source.log[:2] == ["look", "first"]
+
+
+# --- the last good ring ------------------------------------------------------
+
+
+async def test_a_new_ring_replaces_the_old_one_whole(store, source, listener):
+    await store.reload()
+    before = store.current
+    source.content = ring(2)
+    assert await store.reload() is True
+    assert store.current is source.content
+    assert before.generation == 1
+    assert listener.told[-1] == ("loaded", "hk", 2)
+
+
+REFUSALS = {
+    "it cannot be read": (KeyringError("no such key"), "no such key"),
+    "a defect in reading": (
+        ZeroDivisionError("secret text"),
+        "a defect of the gateway (ZeroDivisionError)",
+    ),
+    "its generation fell": (
+        ring(4),
+        (
+            "generation 4 is older than 5, which is in use; a change raises it, also "
+            "one that goes back"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), REFUSALS.values(), ids=REFUSALS.keys())
+async def test_a_bad_ring_leaves_the_last_good_one(
+    store, source, listener, content, reason
+):
+    source.content = good = ring(5)
+    await store.reload()
+    source.content = content
+    assert await store.reload() is False
+    assert store.current is good
+    assert store.problem == reason
+    assert listener.told == [("loaded", "hk", 5), ("failed", "hk", reason)]
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyringError("self-test failed"), "self-test failed"),
+        (KeyError("secret text"), "a defect of the gateway (KeyError)"),
+    ],
+)
+async def test_a_ring_that_fails_its_self_test_is_not_taken_up(
+    store, self_test, source, error, reason
+):
+    source.content = good = ring(1)
+    await store.reload()
+    source.content = ring(2)
+    tested = []
+
+    async def refuse(ring):
+        tested.append((ring, store.current))
+        raise error
+
+    self_test.accept = refuse
+    assert await store.reload() is False
+    assert tested == [(source.content, good)]
+    assert store.current is good
+    assert store.problem == reason
+
+
+async def test_a_ring_is_in_use_only_once_its_self_test_has_passed(
+    store, self_test, source
+):
+    testing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(ring):
+        testing.set()
+        await go_on.wait()
+
+    self_test.accept = wait
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(store.reload())
+        await testing.wait()
+        assert store.ring is None
+        go_on.set()
+    assert store.ring is source.content
+
+
+async def test_a_reload_that_is_cancelled_changes_nothing(
+    store, self_test, source, listener
+):
+    await store.reload()
+    good, source.content = store.current, ring(2)
+    testing = asyncio.Event()
+
+    async def wait_forever(ring):
+        testing.set()
+        await asyncio.Event().wait()
+
+    self_test.accept = wait_forever
+    async with asyncio.TaskGroup() as tasks:
+        reloading = tasks.create_task(store.reload())
+        await testing.wait()
+        reloading.cancel()
+    assert store.current is good
+    assert store.problem is None
+    assert listener.told == [("loaded", "hk", 1)]
+
+
+async def test_the_same_generation_is_taken_up_again(store, source, listener):
+    await store.reload()
+    source.content = again = ring(1)
+    assert await store.reload() is True
+    assert store.current is again
+    assert listener.told == [("loaded", "hk", 1)] * 2
+
+
+async def test_after_a_bad_ring_a_good_one_clears_the_problem(store, source):
+    await store.reload()
+    source.content = KeyringError("bad")
+    await store.reload()
+    source.content = ring(2)
+    await store.reload()
+    assert store.problem is None
+    assert store.current.generation == 2
+
+
+async def test_a_generation_is_only_ever_compared_with_the_one_in_use(
+    store, self_test, source
+):
+    """A refused generation does not count: nobody used it."""
+    source.content = ring(9)
+
+    async def refuse(ring):
+        if ring.generation == 9:
+            raise KeyringError("unfit")
+
+    self_test.accept = refuse
+    await store.reload()
+    source.content = ring(3)
+    assert await store.reload() is True
+
+
+# --- the watch ---------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(store, source, monkeypatch):
+    """Give a function that lets the watch run: one state of the source per look.
+
+    The store's waiting is the test's own, so that nothing depends on the time.
+    """
+
+    async def watch(*states):
+        coming, over = iter(states), asyncio.Event()
+
+        async def wait(seconds):
+            assert seconds == stores.POLL_SECONDS
+            source.now = next(coming, over)
+            if source.now is over:
+                over.set()
+                await asyncio.Event().wait()
+
+        await store.reload()
+        source.log.clear()
+        monkeypatch.setattr(asyncio, "sleep", wait)
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(store.watch())
+            await over.wait()
+            watching.cancel()
+        monkeypatch.undo()
+        return source.reads
+
+    return watch
+
+
+async def test_nothing_is_read_while_nothing_changes(watched):
+    assert await watched("first", "first", "first", "first") == []
+
+
+async def test_a_change_is_taken_up_after_two_equal_looks(watched, source, store):
+    source.content = ring(1)
+    assert await watched("first", "second") == []
+    source.content = ring(2)
+    assert await watched("third", "third") == ["third"]
+    assert store.current is source.content
+
+
+async def test_a_change_is_taken_up_once(watched):
+    assert await watched(*["second"] * 6) == ["second"]
+
+
+async def test_while_it_keeps_changing_nothing_is_read(watched):
+    assert await watched(*"abcdefgh") == []
+    assert await watched(*"abcdefghh") == ["h"]
+
+
+async def test_a_change_that_is_taken_back_is_none(watched):
+    assert await watched("second", "first", "first", "first") == []
+
+
+async def test_a_bad_ring_is_not_read_again_until_it_changes(
+    watched, source, store, self_test
+):
+    async def refuse(ring):
+        if source.now == "bad":
+            raise KeyringError("bad")
+
+    self_test.accept = refuse
+    assert await watched(*["bad"] * 5, *["good"] * 4) == ["bad", "good"]
+    assert store.problem is None
+
+
+async def test_what_changes_while_it_is_read_is_read_again(
+    watched, source, store, monkeypatch
+):
+    read = source.read
+
+    def read_and_change():
+        found = read()
+        if source.now == "a":
+            source.now, source.content = "b", ring(2)
+        return found
+
+    monkeypatch.setattr(source, "read", read_and_change)
+    assert await watched("first", "a", "a", "b", "b", "b") == ["a", "b"]
+    assert store.current.generation == 2
+
+
+async def test_the_watch_goes_on_after_a_defect(watched, source, listener, self_test):
+    async def break_down(ring):
+        if source.now == "a":
+            raise ZeroDivisionError
+
+    self_test.accept = break_down
+    await watched("a", "a", "a", "b", "b", "b", "b")
+    assert [told[0] for told in listener.told] == ["loaded", "failed", "loaded"]
+
+
+DEFECT = ValueError("embedded null byte")
+
+
+async def test_the_watch_goes_on_where_the_source_cannot_be_looked_at(watched, store):
+    """Whatever it is: it must not end the gateway, nor the watch over the keys."""
+    assert (await watched(DEFECT, "b", "b", "b"))[-1] == "b"
+    assert store.ring is not None
+
+
+async def test_a_source_that_cannot_be_looked_at_is_a_ring_that_cannot_be_used(
+    store, source, listener
+):
+    source.now = DEFECT
+    assert await store.reload() is False
+    assert store.ring is None
+    assert [told[:2] for told in listener.told] == [("failed", "hk")]
+
+
+async def test_the_watch_ends_when_it_is_cancelled(store):
+    await store.reload()
+    watching = asyncio.ensure_future(store.watch())
+    await asyncio.sleep(0)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+
+
+def test_a_change_is_taken_up_within_a_second():
+    assert 0 < stores.POLL_SECONDS * 2 < 1
