@@ -259,6 +259,66 @@ async def test_a_generation_is_only_ever_compared_with_the_one_in_use(
     assert await store.reload() is True
 
 
+async def test_a_ring_older_than_what_was_in_use_before_is_not_taken_up(
+    source, self_test, listener
+):
+    """A new configuration must not bring an old ring back."""
+    store = KeyStore("hk", source, self_test, listener, at_least=5)
+    source.content = ring(4)
+    assert await store.reload() is False
+    assert "generation 4 is older than 5" in store.problem
+    source.content = ring(5)
+    assert await store.reload() is True
+
+
+# --- what is told ------------------------------------------------------------
+
+
+@pytest.fixture
+def quiet(source, self_test, listener):
+    return KeyStore("hk", source, self_test, listener, quiet=True)
+
+
+async def test_a_quiet_store_tells_nothing_until_it_is_asked(quiet, source, listener):
+    await quiet.reload()
+    source.content = KeyringError("bad")
+    await quiet.reload()
+    assert listener.told == []
+    quiet.tell()
+    assert listener.told == [("loaded", "hk", 1), ("failed", "hk", "bad")]
+
+
+async def test_once_it_was_asked_a_quiet_store_tells_of_each_change(
+    quiet, source, listener
+):
+    quiet.tell()
+    await quiet.reload()
+    source.content = KeyringError("bad")
+    await quiet.reload()
+    not_loaded = ("failed", "hk", "the keyring is not loaded yet")
+    assert listener.told == [not_loaded, ("loaded", "hk", 1), ("failed", "hk", "bad")]
+
+
+async def test_a_quiet_store_with_nothing_wrong_tells_of_its_ring_alone(
+    quiet, listener
+):
+    await quiet.reload()
+    quiet.tell()
+    assert listener.told == [("loaded", "hk", 1)]
+
+
+async def test_the_same_refusal_of_the_same_content_is_told_once(
+    store, source, listener
+):
+    source.content = KeyringError("bad")
+    for state in ("a", "a", "b", "b"):
+        source.now = state
+        await store.reload()
+    source.content = KeyringError("worse")
+    await store.reload()
+    assert [told[2] for told in listener.told] == ["bad", "bad", "worse"]
+
+
 # --- the watch ---------------------------------------------------------------
 
 
@@ -327,6 +387,22 @@ async def test_a_bad_ring_is_not_read_again_until_it_changes(
     self_test.accept = refuse
     assert await watched(*["bad"] * 5, *["good"] * 4) == ["bad", "good"]
     assert store.problem is None
+
+
+async def test_a_refused_ring_is_tried_again_now_and_then(watched, source, store):
+    """What was in its way may have been no change, such as too many open files."""
+    source.content, often = KeyringError("too many open files"), 25
+    assert await watched(*["first"] * (often - 1)) == []
+    source.content = ring(1)
+    assert await watched(*["first"] * 3 * often) == []
+    source.content = KeyringError("too many open files")
+    assert await watched(*["first"] * 3 * often) == ["first"] * 3
+    assert store.current.generation == 1
+
+
+async def test_a_refused_ring_that_keeps_changing_is_not_tried_again(watched, source):
+    source.content = KeyringError("bad")
+    assert await watched(*(f"state {n}" for n in range(60))) == []
 
 
 async def test_what_changes_while_it_is_read_is_read_again(
