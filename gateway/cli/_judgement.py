@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 from gateway.cli import UsageError
+from gateway.cli._choices import add_choice
 from gateway.cli._messages import Received, header, parse_message, read_input
 from gateway.cli._ring import add_ring, folder_of, sender_of
 from gateway.cli.options import add_json
@@ -89,11 +90,11 @@ def add_message(parser: argparse.ArgumentParser) -> None:
     add("--signature", metavar="TEXT", help="with --body: its Signature header")
     add("--time", metavar="TEXT", help="with --body: its time header")
     add("--encrypt", metavar="TEXT", help="with --body: its Encrypt header")
-    add(
+    add_choice(
+        parser,
         "--from",
+        Party,
         dest="party",
-        type=Party,
-        choices=list(Party),
         help="who signed it (default: partner for a request, platform otherwise)",
     )
     add("--now", type=moment, metavar="TIME", help="judge freshness as of this time")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from gateway.cli._choices import add_choice
 from gateway.cli._ring import add_ring, folder_of, manifest_of
 from gateway.cli.options import add_json
 from gateway.keys.backends import folder as folders
@@ -33,10 +34,10 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform", action="store_true", help="AlipayHK's key, not one of ours"
     )
-    parser.add_argument(
+    add_choice(
+        parser,
         "--use",
-        type=Use,
-        choices=list(Use),
+        Use,
         help="which key is meant, where a version has one for each use",
     )
     parser.add_argument(
@@ -76,9 +77,8 @@ def meaning(change: Change, ring: Keyring) -> str:
         return f"it {does} from now on"
     if change.after.state is KeyState.DEACTIVATED:
         return f"it still {does}" if does else "it does nothing more"
-    if change.after.state is KeyState.DESTROYED and change.before is not None:
-        return f"{change.before.key} is deleted; copies in backups are yours to delete"
-    return "it is not in use yet"
+    gone = change.before.key if change.before else None
+    return f"{gone} is deleted; copies in backups are yours to delete"
 
 
 def missing(ring: Keyring) -> list[str]:

@@ -24,13 +24,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
     generate_private_key,
 )
 
+from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import entry_of, facts_of, headline
 from gateway.cli._ring import add_ring, folder_of, options_of
 from gateway.cli.options import add_json
 from gateway.keys.backends.folder import KeyFile, locked
 from gateway.keys.changes import Party, add
 from gateway.keys.formats import MINIMUM_BITS, private_pem, public_base64, public_pem
-from gateway.keys.model import PARTNER_USES, Use
+from gateway.keys.model import Use
 from gateway.protocol import PublicKeys
 
 _EXPONENT: Final = 65537
@@ -41,10 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--version", metavar="V", help="its label (default: the next whole number)"
     )
-    parser.add_argument(
+    add_choice(
+        parser,
         "--use",
-        type=Use,
-        choices=sorted(PARTNER_USES),
+        (Use.SIGN, Use.DECRYPT),
         help="what the pair is for (default: both)",
     )
     parser.add_argument(

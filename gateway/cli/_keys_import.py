@@ -22,6 +22,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import entry_of, facts_of, headline
 from gateway.cli._ring import add_ring, folder_of, options_of
 from gateway.cli.options import add_json
@@ -59,9 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--version", metavar="V", help="its label (default: the next whole number)"
     )
-    parser.add_argument(
-        "--use", type=Use, choices=list(Use), help="what it is for (default: both)"
-    )
+    add_choice(parser, "--use", Use, help="what it is for (default: both)")
     parser.add_argument(
         "--activate", action="store_true", help="put it in use in the same step"
     )

@@ -13,6 +13,7 @@ Examples:
 import argparse
 import json
 
+from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import facts_of
 from gateway.cli._ring import add_ring, folder_of, held, manifest_of
 from gateway.cli.options import add_json
@@ -37,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform", action="store_true", help="AlipayHK's key, not one of ours"
     )
-    parser.add_argument(
+    add_choice(
+        parser,
         "--use",
-        type=Use,
-        choices=list(Use),
+        Use,
         help="which key is meant, where a version has one for each use",
     )
     add_ring(parser)

@@ -13,6 +13,7 @@ Examples:
 import argparse
 import json
 
+from gateway.cli._choices import add_choice
 from gateway.cli._messages import header_lines, print_message
 from gateway.cli._outgoing import encrypted, read_body
 from gateway.cli._ring import add_ring, sender_of
@@ -30,10 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "file", metavar="FILE", help="the plain JSON body; - is standard input"
     )
-    parser.add_argument(
+    add_choice(
+        parser,
         "--to",
-        type=Party,
-        choices=list(Party),
+        Party,
         default=Party.PLATFORM,
         help="who is to read it (default: %(default)s)",
     )

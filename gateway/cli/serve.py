@@ -25,6 +25,7 @@ from pathlib import Path
 from gateway import config
 from gateway.app import Gateway
 from gateway.cli.options import add_config, environment
+from gateway.hardening import check_libraries, leave_no_trace
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
+    check_libraries()
+    leave_no_trace()
     asyncio.run(_serve(arguments.config))
     return 0
 

@@ -10,9 +10,8 @@ import sys
 import pytest
 
 from gateway.keys.backends.file import KeyringFolder
-from gateway.keys.changes import Party
 from gateway.keys.formats import fingerprint, private_pem, public_base64, public_pem
-from tests.e2e.workspace import GATEWAY, error_of, examples, put, workspace
+from tests.e2e.workspace import GATEWAY, error_of, examples, workspace
 
 pytestmark = pytest.mark.e2e
 
@@ -29,10 +28,9 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def ringed(place, partner_key, platform_key):
+def ringed(place, complete_ring):
     """A workspace whose ring is complete."""
-    put(place.ring, Party.PARTNER, partner_key)
-    put(place.ring, Party.PLATFORM, platform_key)
+    shutil.copytree(complete_ring, place.ring)
     return place
 
 
@@ -50,15 +48,13 @@ def files(folder):
 
 
 @pytest.fixture
-def example_place(place, partner_key, platform_key, other_key):
+def example_place(ringed, other_key):
     """What the examples take for granted: some keys, and files to import."""
-    put(place.ring, Party.PARTNER, partner_key)
-    put(place.ring, Party.PLATFORM, platform_key)
-    folder = place.folder
+    folder = ringed.folder
     write(folder / "alipayhk.pem", public_pem(other_key.public_key()).encode())
     write(folder / "ours.pem", private_pem(other_key))
-    shutil.copytree(place.ring, folder / "keys/hk")
-    return place
+    shutil.copytree(ringed.ring, folder / "keys/hk")
+    return ringed
 
 
 BEFORE = {
@@ -308,6 +304,28 @@ def test_without_an_active_key_the_one_to_come_is_printed(place):
     assert facts["state"] == "pre-active"
 
 
+def test_without_any_key_to_print_a_version_is_asked_for(place, platform_key):
+    put(place.ring, Party.PLATFORM, platform_key)
+    done = place.gateway("keys", "public")
+    assert done.returncode == 1
+    assert "no partner key is active or about to be" in error_of(done)
+
+
+def test_a_destroyed_key_has_nothing_to_print(place):
+    place.gateway("keys", "generate")
+    place.gateway("keys", "destroy", "1")
+    done = place.gateway("keys", "public", "1")
+    assert done.returncode == 1
+    assert "partner version 1: it is destroyed and has no file" in error_of(done)
+
+
+def test_a_key_that_cannot_be_read_is_not_printed(ringed):
+    (ringed.ring / "partner-1.pem").write_text("AAAA")
+    done = ringed.gateway("keys", "public")
+    assert done.returncode == 1
+    assert "partner version 1: it is not an RSA private key" in error_of(done)
+
+
 # --- activate, deactivate, destroy -------------------------------------------
 
 
@@ -430,6 +448,27 @@ def test_a_traceback_is_shown_only_where_it_is_asked_for(place):
     assert b"Traceback" not in place.gateway("keys", "list").stderr
     for words in (["--debug", "list"], ["list", "--debug"]):
         assert b"Traceback" in place.gateway("keys", *words).stderr
+
+
+def test_a_defect_is_one_line_without_its_text(ringed, monkeypatch):
+    def fail(_):
+        raise ValueError("SECRET")  # noqa: EM101
+
+    monkeypatch.setattr("gateway.cli._keys_list.run", fail)
+    done = ringed.gateway("keys", "list")
+    assert done.returncode == 1
+    assert error_of(done) == (
+        "gateway: internal error (ValueError); --debug shows where"
+    )
+
+
+def test_an_interrupt_ends_a_command_with_its_own_status(ringed, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gateway.cli._keys_list.run", interrupt)
+    done = ringed.gateway("keys", "list")
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
 
 
 def test_a_reader_that_goes_away_is_no_error(ringed):

@@ -181,9 +181,6 @@ async def test_without_their_active_key_nothing_is_sent_encrypted_or_signed(scen
 
 
 async def test_a_signer_that_cannot_be_reached_is_told_and_nothing_is_sent(scene):
-    async def unreachable(_):
-        raise KeyUnavailable("the vault is gone")
-
     scene.rings.ring.signer.sign = unreachable
     with pytest.raises(KeyUnavailable) as caught:
         await scene.exchange(PLAIN)
@@ -362,20 +359,29 @@ async def test_without_a_content_key_of_its_own_a_request_has_none_to_use_again(
     assert answer.body == peer.SUCCESS
 
 
+async def unreachable(_):
+    raise KeyUnavailable("the vault is gone")
+
+
 async def test_a_pair_that_cannot_be_reached_after_sending_is_not_told_as_not_sent(
     scene,
 ):
     """AlipayHK has acted: "safe to send again" would be a second payment."""
-
-    async def unreachable(_):
-        raise KeyUnavailable("the vault is gone")
-
     scene.rings.ring.signer.unwrap = unreachable
     scene.upstream.answer = scene.sealed()
     with pytest.raises(ExchangeError) as caught:
         await scene.exchange(ENCRYPTED)
     assert len(scene.upstream.sent) == 1
-    assert caught.value.outcome is not Outcome.NOT_SENT
+    assert caught.value.outcome is Outcome.ANSWERED
+
+
+@pytest.mark.usefixtures("two_pairs")
+async def test_a_pair_that_cannot_be_reached_does_not_keep_another_from_decrypting(
+    scene,
+):
+    scene.rings.ring.signer.unwrap = unreachable
+    scene.upstream.answer = sealed_to(scene, scene.partner_key, None)
+    assert (await scene.exchange(PLAIN)).body == peer.SUCCESS
 
 
 # --- one ring per exchange ---------------------------------------------------

@@ -1,0 +1,714 @@
+"""`gateway sign`, `verify`, `encrypt` and `decrypt`, on files and standard input."""
+
+import json
+import re
+import shlex
+import shutil
+
+import pytest
+
+from gateway.cli._messages import parse_message
+from gateway.keys.changes import Party
+from gateway.protocol import ReceivedRequest, verify_request
+from tests import peer
+from tests.e2e.workspace import error_of, examples, put, workspace
+
+pytestmark = pytest.mark.e2e
+
+COMMANDS = ("sign", "verify", "encrypt", "decrypt")
+TARGET = ("--target", peer.TARGET)
+OLD = "2024-05-22T06:42:21+05:30"
+
+
+@pytest.fixture
+def place(tmp_path, complete_ring):
+    """A workspace with a complete ring and a body."""
+    place = workspace(tmp_path)
+    shutil.copytree(complete_ring, place.ring)
+    (place.folder / "order.json").write_bytes(peer.REQUEST_BODY)
+    return place
+
+
+def raw(message, *, newline="\r\n"):
+    """Write a message as raw HTTP, as `curl -i` prints it."""
+    if isinstance(message, ReceivedRequest):
+        first = f"{message.method} {message.target} HTTP/1.1"
+    else:
+        first = f"HTTP/1.1 {message.status} OK"
+    lines = [first, *(f"{name}: {value}" for name, value in message.headers), "", ""]
+    return newline.join(lines).encode() + message.body
+
+
+def codes(done):
+    return [each["code"] for each in json.loads(done.stdout)["diagnoses"]]
+
+
+# --- what the help says ------------------------------------------------------
+
+
+@pytest.fixture
+def example_place(place, partner_key, platform_key):
+    """The files that the examples speak of."""
+    ours, theirs = partner_key.public_key(), platform_key.public_key()
+    sealed = peer.sealed_answer(platform_key, ours)
+    callback = peer.call(
+        platform_key,
+        peer.seal(peer.REQUEST_BODY),
+        encrypt=peer.encrypt_header(peer.wrap(ours)),
+    )
+    files = {
+        "answer.http": raw(sealed),
+        "request.http": raw(peer.call(partner_key)),
+        "callback.http": raw(callback),
+        "body.json": peer.SUCCESS,
+        "answer.json": peer.SUCCESS,
+    }
+    for name, data in files.items():
+        (place.folder / name).write_bytes(data)
+    shutil.copytree(place.ring, place.folder / "keys/hk")
+    assert theirs != ours
+    return place
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        line
+        for command in COMMANDS
+        for line in examples(f"gateway.cli.{command}")
+        if not line.startswith("curl")
+    ],
+)
+def test_each_example_runs(example, example_place, platform_key):
+    if "jq" in example and shutil.which("jq") is None:
+        pytest.skip("jq is not installed")
+    base = peer.signature_base(time=OLD, body=peer.SUCCESS)
+    signature = peer.signature_header(peer.rsa256(platform_key, base))
+    line = example.replace("/api/... ", f"{peer.TARGET} ").replace(
+        "algorithm=RSA256,...", signature
+    )
+    done = example_place.example(line)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or ">" in line
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself_by_examples(command, place):
+    done = place.gateway(command, "--help")
+    assert done.returncode == 0
+    assert "\nExamples:\n" in done.stdout.decode()
+
+
+# --- sign --------------------------------------------------------------------
+
+
+def headers_of(text):
+    return [tuple(line.split(": ", 1)) for line in text.decode().splitlines()]
+
+
+def test_signed_headers_verify_with_our_public_key(place, partner_public):
+    done = place.process("sign", "order.json", *TARGET, "--time", OLD)
+    assert done.returncode == 0, done.stderr
+    headers = headers_of(done.stdout)
+    assert [name for name, _ in headers] == [
+        "Client-Id",
+        "Content-Type",
+        "Request-Time",
+        "Signature",
+    ]
+    received = ReceivedRequest("POST", peer.TARGET, headers, peer.REQUEST_BODY)
+    verified = verify_request(received, keys=[partner_public])
+    assert verified.time_text == OLD
+    assert verified.client_id == peer.CLIENT_ID
+
+
+def test_the_time_is_now_in_the_clients_zone_unless_it_is_given(place):
+    done = place.gateway("sign", "order.json", *TARGET)
+    time = dict(headers_of(done.stdout))["Request-Time"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+08:00", time)
+
+
+def test_a_body_from_standard_input_is_signed_byte_for_byte(place, partner_public):
+    body = peer.REQUEST_BODY + b"\r\n"
+    done = place.process("sign", "-", *TARGET, "--message", given=body)
+    message = parse_message(done.stdout)
+    assert message.body == body
+    verify_request(message, keys=[partner_public])
+
+
+def test_a_signed_request_can_be_verified_from_a_pipe(place):
+    done = place.shell(
+        f"gateway sign order.json --target {peer.TARGET} --message | gateway verify -"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"Verified: signed by our own key version 1")
+
+
+@pytest.mark.parametrize("encrypt", [[], ["--encrypt"]])
+@pytest.mark.parametrize("file", ["order.json", "-"])
+def test_a_curl_command_sends_exactly_what_was_signed(
+    file, encrypt, place, partner_public
+):
+    done = place.gateway(
+        *("sign", file, *TARGET, *encrypt, "--curl", "https://open-id-pre.alipay.com"),
+        given=peer.REQUEST_BODY,
+    )
+    words = shlex.split(done.stdout.decode().replace("\\\n", ""))
+    assert words[:3] == ["curl", "-i", f"https://open-id-pre.alipay.com{peer.TARGET}"]
+    options = list(zip(words[3::2], words[4::2], strict=True))
+    headers = [tuple(v.split(": ", 1)) for name, v in options if name == "-H"]
+    (data,) = [value for name, value in options if name == "--data-binary"]
+    sends_file = not encrypt and file != "-"
+    body = peer.REQUEST_BODY if sends_file else data.encode()
+    assert (data == "@order.json") is sends_file
+    received = ReceivedRequest("POST", peer.TARGET, headers, body)
+    assert bool(verify_request(received, keys=[partner_public]).encrypt) is bool(
+        encrypt
+    )
+
+
+def test_a_curl_command_does_not_trust_the_shell(place):
+    body = b'{"a":"$(touch harm) `touch harm` \'; touch harm"}'
+    done = place.gateway(
+        "sign", "-", *TARGET, "--curl", "http://127.0.0.1:1", given=body
+    )
+    place.shell(done.stdout.decode().replace("curl -i", "true"))
+    assert not (place.folder / "harm").exists()
+
+
+@pytest.mark.parametrize(
+    "url", ["open.alipay.hk", "ftp://x", "https://x/else", "https://x?q", ""]
+)
+def test_a_url_for_curl_is_scheme_and_host(url, place):
+    done = place.gateway("sign", "order.json", *TARGET, "--curl", url)
+    assert done.returncode == 2
+    assert "--curl takes a URL" in error_of(done)
+
+
+def test_an_encrypted_request_hides_the_body(place):
+    done = place.gateway("sign", "order.json", *TARGET, "--encrypt")
+    head, _, body = done.stdout.partition(b"\n\n")
+    assert b"Encrypt: algorithm=RSA_AES,keyVersion=1,symmetricKey=" in head
+    assert b"contentId" not in body
+    assert b"\n" not in body
+
+
+def test_a_request_as_json_has_all_that_is_sent(place):
+    done = place.gateway("sign", "order.json", *TARGET, "--json")
+    facts = json.loads(done.stdout)
+    assert facts["body"].encode() == peer.REQUEST_BODY
+    assert facts["key_version"] == "1"
+    assert facts["headers"]["Client-Id"] == peer.CLIENT_ID
+
+
+def test_the_configuration_decides_on_the_key_version_and_the_zone(place):
+    config = place.folder / "config.yaml"
+    settings = "send_key_version: false\n    time_offset: +05:30\n    keyring:"
+    config.write_text(config.read_text().replace("keyring:", settings, 1))
+    done = place.gateway("sign", "order.json", *TARGET)
+    assert b"keyVersion" not in done.stdout
+    assert b"+05:30\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["--target", "https://x/y"], 2, "a target is a path"),
+        (["--target", "/a", "--keyring", "keys/hk-sandbox"], 2, "with --client-id"),
+        (["--target", "/a", "--client-id", "a b"], 2, "a Client-Id is 1 to 128"),
+        (["--target", "/a", "--time", "noon"], 2, "not an ISO 8601 time"),
+        (["--target", "/a", "--json", "--keyring", "no"], 1, "cannot be opened"),
+        ([], 2, "required: --target"),
+    ],
+)
+def test_what_cannot_be_signed_is_named(words, status, says, place):
+    done = place.gateway("sign", "order.json", *words)
+    assert done.returncode == status
+    assert says in error_of(done)
+    assert done.stdout == b""
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"[1]", "JSON, but not an object"),
+        (b"{", "not JSON"),
+        (b'{"request":{"head":{}},"signature":"x"}', "the legacy form"),
+    ],
+)
+def test_a_body_that_may_not_be_sent_is_not_signed(body, says, place):
+    done = place.gateway("sign", "-", *TARGET, given=body)
+    assert done.returncode == 1
+    assert says in error_of(done)
+
+
+def test_without_an_active_key_nothing_is_signed(place):
+    place.gateway("keys", "deactivate", "1")
+    done = place.gateway("sign", "order.json", *TARGET)
+    assert done.returncode == 1
+    assert "No partner key is active for signing" in error_of(done)
+
+
+# --- verify: what holds ------------------------------------------------------
+
+
+@pytest.mark.parametrize("newline", ["\r\n", "\n"])
+def test_a_captured_response_is_verified_however_old(newline, place, platform_key):
+    message = raw(peer.answer(platform_key, time=OLD), newline=newline)
+    (place.folder / "answer.http").write_bytes(message)
+    done = place.process("verify", "answer.http", *TARGET)
+    assert done.returncode == 0, done.stderr
+    first, *rest = done.stdout.decode().splitlines()
+    assert first == "Verified: signed by AlipayHK's key version 1 (active)."
+    assert OLD in rest[1]
+
+
+def test_a_verified_response_is_told_to_programs(place, platform_key):
+    done = place.gateway(
+        "verify", "-", *TARGET, "--json", given=raw(peer.answer(platform_key))
+    )
+    facts = json.loads(done.stdout)
+    assert facts["verified"] is True
+    assert (facts["section"], facts["version"]) == ("platform", "1")
+    assert facts["encrypted"] is False
+
+
+def test_a_response_after_an_interim_one_is_verified(place, platform_key):
+    given = b"HTTP/1.1 100 Continue\r\n\r\n" + raw(peer.answer(platform_key))
+    assert place.gateway("verify", "-", *TARGET, given=given).returncode == 0
+
+
+def test_a_response_is_verified_from_its_parts(place, platform_key):
+    answer = peer.answer(platform_key)
+    headers = dict(answer.headers)
+    done = place.gateway(
+        *("verify", "--body", "-", *TARGET, "--time", headers["Response-Time"]),
+        *("--signature", headers["Signature"]),
+        given=answer.body,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_request_of_ours_is_verified_from_its_parts(place, partner_key):
+    request = peer.call(partner_key)
+    headers = dict(request.headers)
+    done = place.gateway(
+        *("verify", "--from", "partner", "--body", "order.json", *TARGET),
+        *("--time", headers["Request-Time"], "--signature", headers["Signature"]),
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_request_of_the_platforms_is_verified(place, platform_key):
+    given = raw(peer.call(platform_key))
+    done = place.gateway("verify", "-", "--from", "platform", given=given)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_request_itself_says_what_its_response_answers(
+    place, partner_key, platform_key
+):
+    target = "/api/open/alipay/v1/merchant/order/sync?a=b"
+    request = peer.call(partner_key, target=target, client_id="OTHER")
+    answer = peer.answer(platform_key, target=target, client_id="OTHER")
+    (place.folder / "request.http").write_bytes(raw(request))
+    done = place.gateway("verify", "-", "--request", "request.http", given=raw(answer))
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_deactivated_key_still_verifies(place, platform_key):
+    place.gateway("keys", "deactivate", "1", "--platform")
+    done = place.gateway("verify", "-", *TARGET, given=raw(peer.answer(platform_key)))
+    assert b"version 1 (deactivated)" in done.stdout
+
+
+def test_a_bare_keyring_will_do_with_a_client_id(place, platform_key):
+    (place.folder / "config.yaml").unlink()
+    words = ("verify", "-", *TARGET, "--keyring", "keys/hk-sandbox")
+    given = raw(peer.answer(platform_key))
+    done = place.gateway(*words, given=given)
+    assert done.returncode == 2
+    assert "say with --client-id" in error_of(done)
+    done = place.gateway(*words, "--client-id", peer.CLIENT_ID, given=given)
+    assert done.returncode == 0, done.stderr
+
+
+# --- verify: what does not ---------------------------------------------------
+
+
+@pytest.fixture
+def three_keys(partner_key, platform_key, other_key):
+    return partner_key, platform_key, other_key
+
+
+def test_an_added_newline_is_named(place, platform_key):
+    given = raw(peer.answer(platform_key)) + b"\n"
+    done = place.process("verify", "-", *TARGET, given=given)
+    assert done.returncode == 1
+    assert error_of(done).startswith("gateway: not verified: signature_invalid: ")
+    assert b"The body that was signed had no newline at its end." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "expected"),
+    [
+        pytest.param(
+            lambda ours, theirs, other: peer.answer(ours),
+            TARGET,
+            ["own_key"],
+            id="our own key",
+        ),
+        pytest.param(
+            lambda ours, theirs, other: peer.answer(other),
+            TARGET,
+            ["key_unknown"],
+            id="a stranger's key",
+        ),
+        pytest.param(
+            lambda ours, theirs, other: peer.answer(theirs, version="9"),
+            TARGET,
+            ["version_mislabelled"],
+            id="a version that is not held",
+        ),
+        pytest.param(
+            lambda ours, theirs, other: peer.answer(theirs, client_id="OTHER"),
+            TARGET,
+            ["client_id_other"],
+            id="another Client-Id",
+        ),
+        pytest.param(
+            lambda ours, theirs, other: peer.answer(theirs),
+            ("--target", f"/proxy{peer.TARGET}"),
+            ["target_prefix"],
+            id="a proxy's prefix",
+        ),
+        pytest.param(
+            lambda ours, theirs, other: peer.call(theirs),
+            (),
+            ["platform_key"],
+            id="a request of the platform's taken for ours",
+        ),
+    ],
+)
+def test_the_mistake_is_named(make, words, expected, place, three_keys):
+    message = make(*three_keys)
+    done = place.gateway("verify", "-", *words, "--json", given=raw(message))
+    assert done.returncode == 1
+    assert codes(done) == expected
+
+
+def test_the_time_of_the_request_is_tried(place, partner_key, platform_key):
+    request = peer.call(partner_key, time=OLD)
+    (place.folder / "request.http").write_bytes(raw(request))
+    signed = peer.answer(platform_key, time=OLD)
+    headers = peer.with_header(signed.headers, "Response-Time", peer.TIME)
+    given = raw(type(signed)(200, headers, signed.body))
+    done = place.gateway(
+        "verify", "-", "--request", "request.http", "--json", given=given
+    )
+    assert codes(done) == ["time_other"]
+
+
+@pytest.fixture
+def two_clients(place):
+    """A configuration with a second client, whose ring is not there."""
+    config = place.folder / "config.yaml"
+    text = config.read_text()
+    client = text[text.index("  - name: hk-sandbox") : text.index("routes:")]
+    other = client.replace("hk-sandbox", "production")
+    config.write_text(text.replace("\nroutes:", f"{other}\nroutes:"))
+    return place
+
+
+def test_the_key_of_another_client_is_named(two_clients, partner_key, other_key):
+    place = two_clients
+    put(place.folder / "keys/production", Party.PARTNER, partner_key)
+    put(place.folder / "keys/production", Party.PLATFORM, other_key)
+    given = raw(peer.answer(other_key))
+    done = place.gateway(
+        "verify", "-", *TARGET, "--client", "hk-sandbox", "--json", given=given
+    )
+    assert codes(done) == ["key_other_client"]
+    assert "of client production" in done.stdout.decode()
+
+
+def test_another_client_without_a_ring_does_not_matter(two_clients, other_key):
+    given = raw(peer.answer(other_key))
+    words = ("verify", "-", *TARGET, "--client", "hk-sandbox", "--json")
+    assert codes(two_clients.gateway(*words, given=given)) == ["key_unknown"]
+
+
+def test_a_bare_keyring_will_do_for_a_diagnosis(place, partner_key):
+    (place.folder / "config.yaml").unlink()
+    words = ("--keyring", "keys/hk-sandbox", "--client-id", peer.CLIENT_ID, "--json")
+    given = raw(peer.answer(partner_key))
+    assert codes(place.gateway("verify", "-", *TARGET, *words, given=given)) == [
+        "own_key"
+    ]
+
+
+def test_a_pre_active_key_is_named(place, other_key):
+    put(place.ring, Party.PLATFORM, other_key, version="2", active=False)
+    given = raw(peer.answer(other_key, version="2"))
+    done = place.gateway("verify", "-", *TARGET, "--json", given=given)
+    assert json.loads(done.stdout)["code"] == "key_version_unknown"
+    assert codes(done) == ["key_pre_active"]
+
+
+def test_a_signature_over_the_plaintext_is_named(place, partner_key, platform_key):
+    plain = peer.answer(platform_key)
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key()))
+    headers = [*plain.headers, ("Encrypt", header)]
+    sealed = type(plain)(200, headers, peer.seal(plain.body))
+    (place.folder / "plain.json").write_bytes(plain.body)
+    words = ("verify", "-", *TARGET, "--plaintext", "plain.json", "--json")
+    assert codes(place.gateway(*words, given=raw(sealed))) == ["body_plaintext"]
+
+
+def test_an_unsigned_refusal_is_no_success_and_says_what_it_is(place):
+    given = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + peer.FAILURE
+    done = place.gateway("verify", "-", *TARGET, given=given)
+    assert done.returncode == 1
+    assert "not verified: unsigned_refusal" in error_of(done)
+    assert b"PARAM_ILLEGAL" in done.stdout
+
+
+def test_a_capture_that_is_not_exact_is_pointed_out(place, platform_key):
+    answer = peer.answer(platform_key)
+    headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+    given = raw(type(answer)(200, headers, answer.body + b"\n"))
+    done = place.gateway("verify", "-", *TARGET, "--json", given=given)
+    assert codes(done) == ["body_newline_added", "capture_inexact"]
+
+
+def test_freshness_counts_only_where_a_time_is_given(place, platform_key):
+    given = raw(peer.answer(platform_key))
+    words = ("verify", "-", *TARGET, "--now")
+    near, far = "2026-11-23T06:04:59Z", "2026-11-23T06:05:01Z"
+    assert place.gateway(*words, near, given=given).returncode == 0
+    done = place.gateway(*words, far, "--json", given=given)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["code"] == "response_stale"
+
+
+def test_a_plain_answer_to_an_encrypted_request_is_a_downgrade(place, platform_key):
+    given = raw(peer.answer(platform_key))
+    done = place.gateway("verify", "-", *TARGET, "--encrypted", given=given)
+    assert done.returncode == 1
+    assert "encryption_downgraded" in error_of(done)
+
+
+def test_a_response_whose_time_cannot_be_read_is_malformed(place, platform_key):
+    given = raw(peer.answer(platform_key, time="noon"))
+    done = place.gateway("verify", "-", *TARGET, given=given)
+    assert "response_malformed: Response-Time cannot be read" in error_of(done)
+
+
+def test_a_request_for_another_client_id_is_not_ours(place, partner_key):
+    given = raw(peer.call(partner_key, client_id="OTHER"))
+    done = place.gateway("verify", "-", given=given)
+    assert done.returncode == 1
+    assert "client_id_mismatch" in error_of(done)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (b"", "no blank line"),
+        (b"HTTP/1.1 200 OK\r\nA: b\r\n", "no blank line"),
+        (b"hello\n\nbody", "line 1 of the message is neither"),
+        (b"HTTP/1.1 200 OK\nA: b\n* Connected to\n\nbody", "line 3 of the message"),
+        (b"HTTP/1.1 200 OK\nA : b\n\nbody", "line 2 of the message"),
+    ],
+)
+def test_what_is_no_message_is_named_with_its_line(given, says, place):
+    done = place.gateway("verify", "-", *TARGET, given=given)
+    assert done.returncode == 1
+    assert says in error_of(done)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("verify", "name a captured message"),
+        ("verify answer.http --body b --time t", "name a captured message"),
+        ("verify --body order.json", "name a captured message"),
+        ("verify answer.http", "give it with --target"),
+        ("verify answer.http --target https://x/y", "--target: a target is a path"),
+        ("verify answer.http --target /a --client-id é", "--client-id: a Client-Id"),
+        ("verify answer.http --target /a --now noon", "not an ISO 8601 time"),
+        ("verify answer.http --request answer.http", "is a response"),
+        ("decrypt", "name a captured message"),
+        ("encrypt", "required: FILE"),
+        ("encrypt order.json --to me", "argument --to: it must be partner or platform"),
+    ],
+)
+def test_wrong_usage_is_one_line_that_names_the_help(words, says, place, platform_key):
+    (place.folder / "answer.http").write_bytes(raw(peer.answer(platform_key)))
+    done = place.gateway(*words.split())
+    assert done.returncode == 2
+    assert says in error_of(done)
+    assert " --help`" in error_of(done)
+
+
+def test_a_file_that_is_not_there_is_named(place):
+    done = place.process("verify", "nowhere.http", *TARGET)
+    assert done.returncode == 1
+    assert error_of(done) == "gateway: nowhere.http: No such file or directory"
+
+
+# --- encrypt and decrypt -----------------------------------------------------
+
+
+def test_what_is_encrypted_to_the_platform_only_its_key_opens(place, platform_key):
+    done = place.process("encrypt", "order.json", "--json")
+    facts = json.loads(done.stdout)
+    assert peer.REQUEST_BODY not in done.stdout
+    wrapped = facts["headers"]["Encrypt"].partition("symmetricKey=")[2]
+    content_key = _unwrap(platform_key, wrapped)
+    assert peer.unseal(facts["body"].encode(), content_key) == peer.REQUEST_BODY
+
+
+def _unwrap(key, value):
+    import base64
+    from urllib.parse import unquote
+
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+
+    return key.decrypt(base64.b64decode(unquote(value)), PKCS1v15())
+
+
+def test_each_encryption_has_a_key_of_its_own(place):
+    bodies = {place.gateway("encrypt", "order.json").stdout for _ in range(3)}
+    assert len(bodies) == 3
+
+
+def test_without_a_key_to_encrypt_to_nothing_is_encrypted(place):
+    place.gateway("keys", "deactivate", "1", "--platform")
+    done = place.gateway("encrypt", "order.json")
+    assert done.returncode == 1
+    assert "No platform key is active for encryption" in error_of(done)
+
+
+def test_without_a_key_of_ours_nothing_is_encrypted_to_us(tmp_path, platform_key):
+    place = workspace(tmp_path)
+    put(place.ring, Party.PLATFORM, platform_key)
+    done = place.gateway("encrypt", "-", "--to", "partner", given=b"{}")
+    assert done.returncode == 1
+    assert "No partner key may decrypt" in error_of(done)
+
+
+def test_an_encrypted_answer_is_decrypted_byte_for_byte(
+    place, partner_key, platform_key
+):
+    plain = '{ "resultInfo" : {"resultStatus":"S"}, "名":"香港" }\r\n'.encode()
+    answer = peer.sealed_answer(platform_key, partner_key.public_key(), plain)
+    done = place.process("decrypt", "-", *TARGET, given=raw(answer))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == plain
+    done = place.gateway("decrypt", "-", *TARGET, "--json", given=raw(answer))
+    assert json.loads(done.stdout)["body"].encode() == plain
+
+
+def test_an_answer_is_decrypted_from_its_parts(place, partner_key, platform_key):
+    answer = peer.sealed_answer(platform_key, partner_key.public_key())
+    headers = dict(answer.headers)
+    done = place.gateway(
+        *("decrypt", "--body", "-", *TARGET, "--time", headers["Response-Time"]),
+        *("--signature", headers["Signature"], "--encrypt", headers["Encrypt"]),
+        given=answer.body,
+    )
+    assert done.stdout == peer.SUCCESS
+
+
+def test_nothing_is_decrypted_that_does_not_verify(place, partner_key, other_key):
+    answer = peer.sealed_answer(other_key, partner_key.public_key())
+    done = place.gateway("decrypt", "-", *TARGET, given=raw(answer))
+    assert done.returncode == 1
+    assert done.stdout == b""
+    assert "The signature does not hold" in error_of(done)
+    assert not [word for word in ("skip", "no-verify") if word in _help(place)]
+
+
+def _help(place):
+    return place.gateway("decrypt", "--help").stdout.decode()
+
+
+def test_an_answer_to_an_older_key_is_decrypted(place, partner_key, platform_key):
+    place.gateway("keys", "generate")
+    place.gateway("keys", "activate", "2")
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key()), version=None)
+    answer = peer.answer(platform_key, peer.seal(peer.SUCCESS), encrypt=header)
+    done = place.gateway("decrypt", "-", *TARGET, given=raw(answer))
+    assert done.stdout == peer.SUCCESS
+
+
+@pytest.mark.parametrize(
+    ("make", "words", "says"),
+    [
+        pytest.param(
+            lambda ours, theirs: peer.answer(theirs),
+            TARGET,
+            "no Encrypt header",
+            id="plain",
+        ),
+        pytest.param(
+            lambda ours, theirs: peer.answer(
+                theirs,
+                peer.seal(peer.SUCCESS),
+                encrypt=peer.encrypt_header(peer.wrap(theirs.public_key())),
+            ),
+            TARGET,
+            "does not decrypt with the keys held",
+            id="for another",
+        ),
+        pytest.param(
+            lambda ours, theirs: peer.call(
+                ours,
+                peer.seal(peer.SUCCESS),
+                encrypt=peer.encrypt_header(peer.wrap(theirs.public_key())),
+            ),
+            (),
+            "encrypted to AlipayHK: it alone can decrypt it",
+            id="a request of ours",
+        ),
+    ],
+)
+def test_what_cannot_be_decrypted_is_named(make, words, says, place, three_keys):
+    given = raw(make(*three_keys[:2]))
+    done = place.gateway("decrypt", "-", *words, given=given)
+    assert done.returncode == 1
+    assert says in error_of(done)
+    assert done.stdout == b""
+
+
+def test_an_unsigned_refusal_is_not_decrypted(place):
+    given = b"HTTP/1.1 200 OK\n\n" + peer.FAILURE
+    done = place.gateway("decrypt", "-", *TARGET, given=given)
+    assert done.returncode == 1
+    assert "a refusal without a signature" in error_of(done)
+
+
+# --- secrets -----------------------------------------------------------------
+
+
+def test_no_command_prints_a_private_key(place, partner_key, platform_key):
+    secret = (place.ring / "partner-1.pem").read_text().splitlines()[5]
+    ours = partner_key.public_key()
+    given = raw(peer.sealed_answer(platform_key, ours))
+    for words in (
+        ["sign", "order.json", *TARGET, "--encrypt", "--json"],
+        ["encrypt", "order.json"],
+        ["verify", "-", *TARGET],
+        ["verify", "-", "--target", "/else", "--debug"],
+        ["decrypt", "-", *TARGET],
+        ["decrypt", "-", "--target", "/else", "--debug"],
+        ["keys", "list", "--json"],
+        ["keys", "public", "--json"],
+        ["keys", "import", "keys/hk-sandbox/partner-1.pem", "--debug"],
+    ):
+        done = place.gateway(*words, given=given)
+        output = done.stdout + done.stderr
+        assert secret.encode() not in output
+        assert b"PRIVATE" not in output
+        assert peer.CONTENT_KEY.hex().encode() not in output

@@ -1,0 +1,233 @@
+"""Log lines: one JSON object each, with these fields and no others."""
+
+import dataclasses
+import errno
+import io
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.events import ExchangeRecord
+from gateway.keys.keyring import Keyring
+from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
+from gateway.protocol import PublicKey
+from gateway.telemetry.log import EventLog, ExchangeLog
+
+NOW = datetime(2026, 11, 23, 6, 0, 0, 123456, tzinfo=UTC)
+WHOLE = ExchangeRecord(
+    "e1",
+    client="hk",
+    route="/pay",
+    encrypted=True,
+    code="signature_invalid",
+    outcome="answered",
+    status=502,
+    seconds=0.12345678,
+    upstream_seconds=0.1,
+    key_version="1",
+    verified_by="7",
+    clock_skew_s=-1.00000049,
+    tracer_id="T-1",
+    result_code="PARAM_ILLEGAL",
+    request_bytes=10,
+    response_bytes=20,
+    error="KeyError at exchange.py:1",
+)
+
+
+@pytest.fixture
+def stream():
+    return io.StringIO()
+
+
+def lines(stream):
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+# --- exchanges ---------------------------------------------------------------
+
+
+def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
+    ExchangeLog(stream, lambda: NOW)(WHOLE)
+    (line,) = lines(stream)
+    assert stream.getvalue().endswith("}\n")
+    assert line == {
+        "time": "2026-11-23T06:00:00.123+00:00",
+        "event": "exchange",
+        "exchange_id": "e1",
+        "client": "hk",
+        "route": "/pay",
+        "encrypted": True,
+        "code": "signature_invalid",
+        "outcome": "answered",
+        "status": 502,
+        "seconds": 0.123457,
+        "upstream_seconds": 0.1,
+        "key_version": "1",
+        "verified_by": "7",
+        "clock_skew_s": -1.0,
+        "tracer_id": "T-1",
+        "result_code": "PARAM_ILLEGAL",
+        "request_bytes": 10,
+        "response_bytes": 20,
+        "error": "KeyError at exchange.py:1",
+    }
+    names = [field.name for field in dataclasses.fields(ExchangeRecord)]
+    assert list(line) == ["time", "event", *names]
+
+
+def test_a_record_has_no_place_for_a_body_a_key_or_a_signature():
+    """A field that is added here has to be looked at for what it may hold."""
+    assert len(dataclasses.fields(ExchangeRecord)) == 17
+    kinds = {field.type for field in dataclasses.fields(ExchangeRecord)}
+    assert kinds <= {str, int, float, bool, str | None, float | None}
+
+
+def test_what_does_not_apply_is_left_out(stream):
+    ExchangeLog(stream, lambda: NOW)(ExchangeRecord("e1", code="unknown_route"))
+    (line,) = lines(stream)
+    for name in ("outcome", "upstream_seconds", "key_version", "tracer_id", "error"):
+        assert name not in line
+    assert line["status"] == line["request_bytes"] == 0
+    assert line["encrypted"] is False
+
+
+def test_each_exchange_has_a_line_of_its_own(stream):
+    log = ExchangeLog(stream, lambda: NOW)
+    for name in ("a", "b", "c"):
+        log(ExchangeRecord(name))
+    assert [line["exchange_id"] for line in lines(stream)] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", 'a"}\n{"event": "forged', "\u2028", "\x1b[2J", "香港", "\ud800"]
+)
+def test_no_text_breaks_out_of_its_line(stream, text):
+    ExchangeLog(stream, lambda: NOW)(ExchangeRecord("e1", tracer_id=text))
+    (line,) = lines(stream)
+    assert line["tracer_id"] == text
+    assert stream.getvalue()[:-1].isascii()
+    assert stream.getvalue()[:-1].isprintable()
+
+
+# --- the gateway itself ------------------------------------------------------
+
+
+@pytest.fixture
+def events(stream):
+    return EventLog(stream, lambda: NOW)
+
+
+def test_an_event_has_its_name_and_fields(stream, events):
+    events.event("listening", inbound="127.0.0.1:8080", reasons=["a"])
+    assert lines(stream) == [
+        {
+            "time": "2026-11-23T06:00:00.123+00:00",
+            "event": "listening",
+            "inbound": "127.0.0.1:8080",
+            "reasons": ["a"],
+        }
+    ]
+
+
+class Pair:
+    def __init__(self, public):
+        self.public = public
+
+
+@pytest.fixture
+def ring(partner_public, platform_public):
+    info = KeyInfo("1", KeyState.ACTIVE, PARTNER_USES, "fp-ours", partner_public)
+    theirs = [
+        KeyInfo("8", KeyState.DEACTIVATED, PLATFORM_USES, "fp-8", platform_public),
+        KeyInfo("7", KeyState.ACTIVE, PLATFORM_USES, "fp-7", platform_public),
+    ]
+    theirs = [
+        dataclasses.replace(each, public=PublicKey(each.version, platform_public.rsa))
+        for each in theirs
+    ]
+    return Keyring.of(3, [(info, Pair(partner_public))], theirs)
+
+
+def test_a_keyring_that_is_in_use_is_told_by_its_versions_alone(stream, events, ring):
+    events.loaded("hk", ring)
+    (line,) = lines(stream)
+    assert {**line, "time": ""} == {
+        "time": "",
+        "event": "keyring_loaded",
+        "client": "hk",
+        "generation": 3,
+        "signs": "1",
+        "verifies": ["7", "8"],
+    }
+
+
+def test_a_keyring_that_signs_nothing_says_so(stream, events):
+    events.loaded("hk", Keyring.of(1, [], []))
+    (line,) = lines(stream)
+    assert (line["signs"], line["verifies"]) == (None, [])
+
+
+def test_a_keyring_that_was_refused_is_told_with_what_follows(stream, events):
+    events.failed("hk", "a key is missing")
+    (line,) = lines(stream)
+    assert {**line, "time": ""} == {
+        "time": "",
+        "event": "keyring_refused",
+        "client": "hk",
+        "reason": "a key is missing",
+        "consequence": "the last good keyring, if there is one, stays in use",
+    }
+
+
+# --- a reader that went away -------------------------------------------------
+
+
+class Broken(io.StringIO):
+    def __init__(self, error, *, at):
+        super().__init__()
+        self.error, self.at = error, at
+
+    def write(self, text):
+        if self.at == "write":
+            raise self.error
+        return super().write(text)
+
+    def flush(self):
+        if self.at == "flush":
+            raise self.error
+
+
+ERRORS = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    BrokenPipeError(errno.EPIPE, "Broken pipe"),
+    BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"),
+    ValueError("I/O operation on closed file"),
+]
+
+
+@pytest.mark.parametrize("at", ["write", "flush"])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_log_that_cannot_be_written_stops_nothing(error, at, ring):
+    stream = Broken(error, at=at)
+    ExchangeLog(stream, lambda: NOW)(WHOLE)
+    events = EventLog(stream, lambda: NOW)
+    events.loaded("hk", ring)
+    events.failed("hk", "x")
+    stream.at = None
+    events.event("again")
+    assert lines(stream)[-1]["event"] == "again"
+
+
+def test_a_closed_stream_stops_nothing(stream, events):
+    stream.close()
+    ExchangeLog(stream, lambda: NOW)(WHOLE)
+    events.event("x")
+
+
+def test_each_line_is_handed_over_at_once(tmp_path):
+    file = tmp_path / "log"
+    with file.open("w") as stream:
+        ExchangeLog(stream, lambda: NOW)(WHOLE)
+        assert file.read_text().endswith("}\n")

@@ -1,0 +1,224 @@
+"""Metrics: names, labels and what each exchange adds. The names are the contract's."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.errors import ExchangeError
+from gateway.events import ExchangeRecord
+from gateway.keys.keyring import Keyring
+from gateway.telemetry.metrics import Metrics
+
+CONTRACT = {
+    "gateway_exchanges_total": {"client", "route", "code"},
+    "gateway_exchange_seconds": {"client", "route"},
+    "gateway_upstream_seconds": {"client", "route"},
+    "gateway_signatures_total": {"client", "key_version"},
+    "gateway_verifications_total": {"client", "key_version", "result"},
+    "gateway_keyring_generation": {"client"},
+    "gateway_keyring_reload_failures_total": {"client"},
+    "gateway_in_flight": set(),
+    "gateway_clock_skew_seconds": {"client"},
+}
+
+
+@pytest.fixture
+def metrics():
+    return Metrics()
+
+
+def samples(metrics):
+    """Give every series: {(name, labels…): value}, labels sorted by their names."""
+    families = text_string_to_metric_families(metrics.expose().decode())
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): (
+            sample.value
+        )
+        for family in families
+        for sample in family.samples
+    }
+
+
+def counted(metrics, name):
+    """Give the series of one name: {labels: value}."""
+    return {key[1:]: value for key, value in samples(metrics).items() if key[0] == name}
+
+
+def exchange(code="verified", **fields):
+    fields = {"client": "hk", "route": "/pay", "seconds": 0.2, **fields}
+    return ExchangeRecord("e1", code=code, **fields)
+
+
+WHOLE = {
+    "upstream_seconds": 0.1,
+    "key_version": "1",
+    "verified_by": "7",
+    "clock_skew_s": -1.5,
+}
+
+
+def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
+    metrics(exchange(**WHOLE))
+    metrics.loaded("hk", Keyring.of(1, [], []))
+    found = {}
+    for family in text_string_to_metric_families(metrics.expose().decode()):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = [set(sample.labels) - {"le"} for sample in family.samples]
+        assert all(each == labels[0] for each in labels)
+        found[name] = labels[0]
+        assert family.documentation
+    assert found == CONTRACT
+
+
+def test_two_sets_of_metrics_are_two(metrics):
+    metrics(exchange())
+    assert not counted(Metrics(), "gateway_exchanges_total")
+
+
+def test_a_verified_exchange_counts_once_everywhere(metrics):
+    metrics(exchange(**WHOLE))
+    assert counted(metrics, "gateway_exchanges_total") == {
+        ("hk", "verified", "/pay"): 1
+    }
+    assert counted(metrics, "gateway_signatures_total") == {("hk", "1"): 1}
+    assert counted(metrics, "gateway_verifications_total") == {
+        ("hk", "7", "verified"): 1
+    }
+    assert counted(metrics, "gateway_clock_skew_seconds") == {("hk",): -1.5}
+    for name, seconds in (("exchange", 0.2), ("upstream", 0.1)):
+        assert counted(metrics, f"gateway_{name}_seconds_count") == {("hk", "/pay"): 1}
+        total = counted(metrics, f"gateway_{name}_seconds_sum")[("hk", "/pay")]
+        assert total == pytest.approx(seconds)
+
+
+def test_exchanges_add_up_by_client_route_and_code(metrics):
+    for _ in range(3):
+        metrics(exchange())
+    metrics(exchange("refused"))
+    metrics(exchange(client="mo"))
+    metrics(exchange(route="/other"))
+    assert counted(metrics, "gateway_exchanges_total") == {
+        ("hk", "verified", "/pay"): 3,
+        ("hk", "refused", "/pay"): 1,
+        ("mo", "verified", "/pay"): 1,
+        ("hk", "verified", "/other"): 1,
+    }
+
+
+def test_an_exchange_that_was_not_sent_counts_no_signature_and_no_wait(metrics):
+    metrics(exchange("invalid_request"))
+    for name in (
+        "gateway_signatures_total",
+        "gateway_verifications_total",
+        "gateway_upstream_seconds_count",
+        "gateway_clock_skew_seconds",
+    ):
+        assert counted(metrics, name) == {}
+    assert len(counted(metrics, "gateway_exchange_seconds_count")) == 1
+
+
+def test_a_call_of_no_route_counts_without_its_path(metrics):
+    metrics(exchange("unknown_route", client="", route=""))
+    assert counted(metrics, "gateway_exchanges_total") == {("", "unknown_route", ""): 1}
+
+
+def codes():
+    found, classes = set(), [ExchangeError]
+    while classes:
+        below = classes.pop().__subclasses__()
+        classes += below
+        found |= {each.code for each in below if "code" in vars(each)}
+    return found
+
+
+JUDGED = {
+    "refused",
+    "signature_missing",
+    "signature_invalid",
+    "key_version_unknown",
+    "client_id_mismatch",
+    "response_stale",
+    "response_malformed",
+    "encryption_downgraded",
+}
+
+
+@pytest.mark.parametrize("code", sorted(codes() | {"refused"}))
+def test_an_answer_that_no_key_verified_is_counted_where_it_was_judged(metrics, code):
+    metrics(exchange(code))
+    expected = {("hk", "", code): 1} if code in JUDGED else {}
+    assert counted(metrics, "gateway_verifications_total") == expected
+
+
+@pytest.mark.parametrize("code", ["decryption_failed", "key_version_unknown"])
+def test_an_answer_that_verified_counts_as_such_whatever_came_later(metrics, code):
+    metrics(exchange(code, **WHOLE))
+    assert counted(metrics, "gateway_verifications_total") == {
+        ("hk", "7", "verified"): 1
+    }
+
+
+def test_the_clock_skew_is_that_of_the_last_answer_that_told_it(metrics):
+    metrics(exchange(clock_skew_s=301.0))
+    metrics(exchange(clock_skew_s=2.0))
+    metrics(exchange())
+    assert counted(metrics, "gateway_clock_skew_seconds") == {("hk",): 2.0}
+
+
+def test_a_skew_of_nothing_is_told_too(metrics):
+    metrics(exchange(clock_skew_s=0.0, upstream_seconds=0.0))
+    assert counted(metrics, "gateway_clock_skew_seconds") == {("hk",): 0.0}
+    assert counted(metrics, "gateway_upstream_seconds_count") == {("hk", "/pay"): 1}
+
+
+def test_the_exchanges_under_way_are_asked_for_each_time(metrics):
+    now = [2]
+    metrics.count_in_flight(lambda: now[0])
+    assert counted(metrics, "gateway_in_flight") == {(): 2}
+    now[0] = 5
+    assert counted(metrics, "gateway_in_flight") == {(): 5}
+
+
+def test_a_keyring_in_use_is_told_by_its_generation(metrics):
+    metrics.loaded("hk", Keyring.of(3, [], []))
+    metrics.loaded("hk", Keyring.of(4, [], []))
+    assert counted(metrics, "gateway_keyring_generation") == {("hk",): 4}
+
+
+def test_failures_to_reload_count_from_nought(metrics):
+    """So that an alert on their rise sees the first one too."""
+    metrics.loaded("hk", Keyring.of(1, [], []))
+    assert counted(metrics, "gateway_keyring_reload_failures_total") == {("hk",): 0}
+    metrics.failed("hk", "secret reason")
+    metrics.failed("hk", "secret reason")
+    assert counted(metrics, "gateway_keyring_reload_failures_total") == {("hk",): 2}
+    assert b"secret" not in metrics.expose()
+
+
+def test_a_keyring_that_never_loaded_has_failures_and_no_generation(metrics):
+    metrics.failed("hk", "x")
+    assert counted(metrics, "gateway_keyring_generation") == {}
+    assert counted(metrics, "gateway_keyring_reload_failures_total") == {("hk",): 1}
+
+
+def test_histograms_reach_from_milliseconds_to_half_a_minute(metrics):
+    metrics(exchange(seconds=0.001))
+    metrics(exchange(seconds=29.0))
+    metrics(exchange(seconds=100.0))
+    buckets = counted(metrics, "gateway_exchange_seconds_bucket")
+    by_bound = {bound: value for (_, bound, _), value in buckets.items()}
+    assert by_bound["0.005"] == 1
+    assert by_bound["10.0"] == 1
+    assert by_bound["30.0"] == 2
+    assert by_bound["+Inf"] == 3
+
+
+def test_no_series_tells_when_it_was_made(metrics):
+    metrics(exchange(**WHOLE))
+    assert b"_created" not in metrics.expose()
+
+
+def test_a_label_with_signs_of_its_own_breaks_no_line(metrics):
+    metrics(exchange(client='a"b\\c\nd'))
+    assert counted(metrics, "gateway_exchanges_total") == {
+        ('a"b\\c\nd', "verified", "/pay"): 1
+    }
