@@ -29,6 +29,9 @@ from gateway.protocol.outgoing import check_client_id, check_target
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OFFSET: Final = re.compile(r"([+-])(\d\d):(\d\d)")
+_HOST: Final = r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])"
+_ADDRESS: Final = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
+_NETLOC: Final = re.compile(rf"{_HOST}(:[0-9]{{1,5}})?")
 _CONTENT_TYPE: Final = re.compile(r"[\x21-\x7e]+/[\x21-\x7e]+(; ?[\x21-\x7e]+)?")
 
 
@@ -62,12 +65,11 @@ def parse_address(text: object) -> Address:
     Raises:
         ValueError: it is something else.
     """
-    host, colon, port = str(text).rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not (host and colon and port.isascii() and port.isdigit() and int(port) < 65536):
+    found = _ADDRESS.fullmatch(str(text))
+    if found is None or int(found["port"]) > 65535:
         msg = "must be HOST:PORT, such as 127.0.0.1:8080"
         raise ValueError(msg)
-    return Address(host, int(port))
+    return Address(found["host"].strip("[]"), int(found["port"]))
 
 
 def _origin(text: str) -> str:
@@ -78,6 +80,9 @@ def _origin(text: str) -> str:
         parts = SplitResult("", "", "", "", "")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         msg = "must be a URL such as https://open.alipay.hk"
+        raise ValueError(msg)
+    if "@" not in parts.netloc and not _NETLOC.fullmatch(parts.netloc):
+        msg = "its host must be written in ASCII, as in DNS (xn--...)"
         raise ValueError(msg)
     if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in text:
         msg = "must be scheme and host alone: routes have the paths"

@@ -26,6 +26,8 @@ Tree: TypeAlias = Any
 """A document as dicts, lists, text and None."""
 
 _VARIABLE: Final = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
+_QUOTED: Final = re.compile(r"'[^']*'")
+_WORD: Final = re.compile(r"^'(?!<[a-z ]+>').*\w\w")
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _MAX_BYTES: Final = 1 << 20
 
@@ -148,7 +150,7 @@ class _Reader:
             raise self._unreadable("is not UTF-8 text") from None
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else None
-            message = f"not YAML: {error.problem}"
+            message = f"not YAML: {_unquoted(error.problem or '')}"
             raise DocumentError([Problem(self._file, line, "", message)]) from None
         except RecursionError:
             raise self._unreadable("is nested too deeply") from None
@@ -178,14 +180,10 @@ class _Reader:
         return DocumentError([Problem(self._file, None, "", message)])
 
     def _value(self, node: yaml.Node, location: Location) -> Tree:
-        line = node.start_mark.line + 1
-        self._lines.setdefault(location, line)
         if node in self._nodes:
             # Nine lines of aliases can stand for a billion values.
-            problem = Problem(
-                self._file, line, _dotted(location), "aliases are not read"
-            )
-            raise DocumentError([problem])
+            raise self.error([Finding(location, "aliases are not read")])
+        self._lines.setdefault(location, node.start_mark.line + 1)
         self._nodes.add(node)
         if isinstance(node, yaml.MappingNode):
             return self._mapping(node, location)
@@ -198,6 +196,8 @@ class _Reader:
     def _mapping(self, node: yaml.MappingNode, location: Location) -> Tree:
         tree: dict[str, Tree] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.error([Finding(location, "a key here is not plain text")])
             key = str(key_node.value)
             place = (*location, key)
             if key in tree:
@@ -269,6 +269,13 @@ def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
 def _dotted(location: Location) -> str:
     parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return "".join(parts).removeprefix(".")
+
+
+def _unquoted(problem: str) -> str:
+    """Take a parser's quotations of words out: they may be a secret's."""
+    return _QUOTED.sub(
+        lambda found: "a value" if _WORD.search(found[0]) else found[0], problem
+    )
 
 
 def _lower_first(text: str) -> str:

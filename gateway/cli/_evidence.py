@@ -9,10 +9,10 @@ from gateway.cli._messages import header
 from gateway.cli._ring import (
     Held,
     client_of,
-    clients_of,
     folder_of,
     held,
     manifest_of,
+    settings_of,
 )
 from gateway.config import Client
 from gateway.errors import SetupError
@@ -28,7 +28,9 @@ _STANDINGS: Final = {
 }
 
 
-def capture_of(case: Case, plaintext: bytes | None) -> Capture:
+def capture_of(
+    arguments: argparse.Namespace, case: Case, plaintext: bytes | None
+) -> Capture:
     """Give the message, with what may have stood in its place."""
     received = case.received
     theirs = header(received.headers, "Client-Id")
@@ -49,6 +51,7 @@ def capture_of(case: Case, plaintext: bytes | None) -> Capture:
         received.body,
         header(received.headers, "Signature"),
         plaintext,
+        other_targets=_routes(arguments),
         other_client_ids=tuple(filter(None, (theirs, case.client_id))),
         other_times=tuple(
             time
@@ -77,10 +80,16 @@ def known_keys(arguments: argparse.Namespace, case: Case) -> list[KnownKey]:
     ]
     if arguments.keyring is None:
         ours = client_of(arguments)
-        for client in clients_of(arguments):
+        for client in settings_of(arguments).clients:
             if client.name != ours.name:
                 keys += _of_other(client, case.party)
     return sorted(keys, key=lambda key: key.standing is not Standing.TRUSTED)
+
+
+def _routes(arguments: argparse.Namespace) -> tuple[str, ...]:
+    if arguments.keyring is not None:
+        return ()
+    return tuple(route.path for route in settings_of(arguments).routes)
 
 
 def label(party: Party, version: str) -> str:

@@ -73,7 +73,7 @@ def client_of(arguments: argparse.Namespace) -> config.Client:
         UsageError: there is no configuration, or no one client in it is meant.
         DocumentError: the configuration cannot be used.
     """
-    clients = clients_of(arguments)
+    clients = settings_of(arguments).clients
     found = [each for each in clients if arguments.client in (None, each.name)]
     if len(found) != 1:
         names = ", ".join(each.name for each in clients)
@@ -101,8 +101,8 @@ def sender_of(arguments: argparse.Namespace) -> config.Client:
     return client.model_copy(update={"client_id": client_id})
 
 
-def clients_of(arguments: argparse.Namespace) -> tuple[config.Client, ...]:
-    """Give every client of the configuration.
+def settings_of(arguments: argparse.Namespace) -> config.Settings:
+    """Read the configuration that is meant.
 
     Raises:
         UsageError: there is no configuration.
@@ -114,7 +114,7 @@ def clients_of(arguments: argparse.Namespace) -> tuple[config.Client, ...]:
             "configuration with --config"
         )
         raise UsageError(msg)
-    return config.load(arguments.config, environment()).clients
+    return config.load(arguments.config, environment())
 
 
 def options_of(arguments: argparse.Namespace) -> str:

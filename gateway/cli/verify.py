@@ -135,7 +135,7 @@ def _diagnoses(arguments: argparse.Namespace, case: Case, code: str) -> list[Dia
     if code in _DIAGNOSED:
         plaintext = read_input(arguments.plaintext) if arguments.plaintext else None
         keys = known_keys(arguments, case)
-        found += diagnose(capture_of(case, plaintext), keys)
+        found += diagnose(capture_of(arguments, case, plaintext), keys)
     if (problem := length_problem(case.received)) is not None:
         advice = "Capture the exact bytes; an editor may add a newline when it saves."
         found.append(Diagnosis("capture_inexact", problem, advice))

@@ -233,6 +233,9 @@ def _translate(error: aiohttp.ClientError, *, written: bool) -> NoReturn:
 def _reason(error: aiohttp.ClientError) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its TLS certificate does not verify"
-    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno:
-        return os.strerror(error.os_error.errno)
-    return type(error).__name__
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return type(error).__name__
+    cause, number = error.os_error, error.os_error.errno or 0
+    # A name that does not resolve has a negative number, which is none of errno's.
+    known = os.strerror(number) if number > 0 else cause.strerror
+    return known or type(cause).__name__

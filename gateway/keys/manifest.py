@@ -3,9 +3,11 @@
 The file is the contract with the security team; its form is in docs/operations.md.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Final
 
+import yaml
 from pydantic import AfterValidator, Field
 
 from gateway import documents
@@ -13,6 +15,10 @@ from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyState, Use
 from gateway.protocol.fields import check_key_version
 
 FILE_NAME: Final = "keyring.yaml"
+_GREATEST: Final = 1 << 53
+"""What the metric, a float, still tells apart."""
+
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\.[A-Za-z0-9_.-]+")
 _HEADER: Final = """\
 # A keyring: see docs/operations.md. `gateway keys` edits it; by hand, raise
 # `generation` with each change and replace the file in one step (mv).
@@ -42,7 +48,7 @@ class Entry(documents.Section):
 class Manifest(documents.Section):
     """A whole keyring.yaml. Both sections are required: half a file is none."""
 
-    generation: int = Field(ge=1)
+    generation: int = Field(ge=1, le=_GREATEST)
     partner: tuple[Entry, ...]
     platform: tuple[Entry, ...]
 
@@ -71,10 +77,16 @@ def dump(manifest: Manifest) -> str:
 def _flow(entry: Entry) -> str:
     parts = [f'version: "{entry.version}"', f"state: {entry.state}"]
     if entry.key is not None:
-        parts.append(f"key: {entry.key}")
+        parts.append(f"key: {_scalar(entry.key)}")
     if entry.use is not None:
         parts.append(f"use: [{', '.join(entry.use)}]")
     return "{" + ", ".join(parts) + "}"
+
+
+def _scalar(name: str) -> str:
+    if _PLAIN.fullmatch(name):
+        return name
+    return yaml.safe_dump(name, default_style='"', width=_GREATEST).strip()
 
 
 def _check_uses(tree: documents.Tree) -> list[documents.Finding]:
@@ -89,7 +101,7 @@ def _check_uses(tree: documents.Tree) -> list[documents.Finding]:
                 continue
             uses = entry.get("use")
             for use in uses if isinstance(uses, list) else ():
-                if use in set(Use) - allowed:
+                if isinstance(use, str) and use in set(Use) - allowed:
                     message = f"a {name} key cannot {use}; it may {' and '.join(sorted(allowed))}"
                     findings.append(documents.Finding((name, index, "use"), message))
             if entry.get("state") != KeyState.DESTROYED and not entry.get("key"):

@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.changes import Party
 from gateway.keys.formats import fingerprint, private_pem, public_base64, public_pem
-from tests.e2e.workspace import GATEWAY, error_of, examples, workspace
+from tests.e2e.workspace import GATEWAY, error_of, examples, put, workspace
 
 pytestmark = pytest.mark.e2e
 
@@ -452,7 +453,7 @@ def test_a_traceback_is_shown_only_where_it_is_asked_for(place):
 
 def test_a_defect_is_one_line_without_its_text(ringed, monkeypatch):
     def fail(_):
-        raise ValueError("SECRET")  # noqa: EM101
+        raise ValueError("SECRET")
 
     monkeypatch.setattr("gateway.cli._keys_list.run", fail)
     done = ringed.gateway("keys", "list")

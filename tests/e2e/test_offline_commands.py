@@ -383,6 +383,12 @@ def test_an_added_newline_is_named(place, platform_key):
             id="a proxy's prefix",
         ),
         pytest.param(
+            lambda ours, theirs, other: peer.answer(theirs),
+            ("--target", "/api/open/else"),
+            ["target_other"],
+            id="another route",
+        ),
+        pytest.param(
             lambda ours, theirs, other: peer.call(theirs),
             (),
             ["platform_key"],

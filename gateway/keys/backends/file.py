@@ -18,7 +18,7 @@ from gateway.keys import manifest
 from gateway.keys.formats import fingerprint, read_private_key, read_public_key
 from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import Entry, Manifest
-from gateway.keys.model import HELD, PARTNER_USES, PLATFORM_USES, KeyInfo, Use
+from gateway.keys.model import HELD, PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState, Use
 from gateway.keys.ports import PrivateKey
 from gateway.protocol import PublicKey, sign, unwrap
 
@@ -68,6 +68,15 @@ class KeyringFolder:
         Raises:
             SetupError: something is wrong; every problem, each with its place.
         """
+        before = self.state()
+        ring = self._read()
+        if self.state() != before:
+            # Parts of two rings may have come together; the next look reads it whole.
+            msg = f"{self.folder}: it changed while it was read"
+            raise KeyringError(msg)
+        return ring
+
+    def _read(self) -> Keyring:
         _check_folder(self.folder)
         document = manifest.load(self.folder)
         ring = document.value
@@ -104,7 +113,21 @@ class KeyringFolder:
             except KeyringError as error:
                 place = ("partner", index, "key")
                 problems.append(document.problem(place, f"{entry.key}: {error.detail}"))
-            yield _info(entry, PARTNER_USES, key.public if key else None), key
+            known = key.public if key else self._compromised(entry)
+            yield _info(entry, PARTNER_USES, known), key
+
+    def _compromised(self, entry: Entry) -> PublicKey | None:
+        """Know a compromised pair again, so that it cannot return as another version.
+
+        Its file may be gone or unfit; nothing of it is used.
+        """
+        if entry.state is not KeyState.COMPROMISED or entry.key is None:
+            return None
+        try:
+            data = read_key_file(self.folder / entry.key, private=False)
+            return PublicKey(entry.version, read_private_key(data).public_key())
+        except KeyringError:
+            return None
 
     def _publics(
         self, document: Document[Manifest], ring: Manifest, problems: list[Problem]
@@ -132,9 +155,7 @@ def read_key_file(file: Path, *, private: bool) -> bytes:
         KeyringError: it cannot be read, is no file, or is too open.
     """
     try:
-        # Without waiting: a pipe in a file's place must not hold up a reload.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
+        with open(file, "rb", opener=_open_at_once) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:
                 msg = "it is not a file of a key's size"
@@ -146,6 +167,11 @@ def read_key_file(file: Path, *, private: bool) -> bytes:
     except OSError as error:
         msg = f"it cannot be read: {error.strerror}"
         raise KeyringError(msg) from None
+
+
+def _open_at_once(name: str, flags: int) -> int:
+    """Open without waiting: a pipe in a file's place must not hold up a reload."""
+    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _check_private(descriptor: int, status: os.stat_result) -> None:
@@ -172,9 +198,10 @@ def _is_read_only_mount(descriptor: int, status: os.stat_result) -> bool:
 def _check_folder(folder: Path) -> None:
     try:
         resolved = folder.resolve(strict=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # links in circles, before Python 3.13
+        reason = getattr(error, "strerror", None) or "links in circles"
         msg = (
-            f"{folder}: the keyring's folder cannot be opened: {error.strerror}. Make "
+            f"{folder}: the keyring's folder cannot be opened: {reason}. Make "
             "one with `gateway keys generate`, or with `gateway simulate` to try out"
         )
         raise KeyringError(msg) from None

@@ -30,8 +30,6 @@ def target_variants(
     path, question, query = target.partition("?")
     tail = question + query
     yield _target("query", "The target was signed without its query string."), path
-    for other in others:
-        yield _target("other", f"The target that was signed was {other}."), other
     for host in hosts:
         for prefix in (f"https://{host}", f"http://{host}", host):
             finding = f"The target was signed with the host {host}."
@@ -57,6 +55,8 @@ def target_variants(
         yield _target("prefix", finding), shorter + tail
     finding = "The target was signed in lower case."
     yield _target("case", finding), target.lower()
+    for other in others:
+        yield _target("other", f"The target that was signed was {other}."), other
 
 
 def client_id_variants(client_id: str, others: tuple[str, ...]) -> Variants:
