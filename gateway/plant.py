@@ -191,14 +191,7 @@ class Plant:
             route.client == name and route.encryption is not Encryption.OFF
             for route in self.settings.routes
         )
-        missing = {
-            "no partner key is active for signing": ring.active_signer is None,
-            "no platform key may verify": not ring.verifiers,
-            "no platform key is active for encryption": encrypts
-            and ring.active_recipient is None,
-            "no partner key may decrypt": encrypts and not ring.decrypters,
-        }
-        return [reason for reason, applies in missing.items() if applies]
+        return [f"missing: {lack}" for lack in ring.missing(encrypting=encrypts)]
 
 
 def tls_of(client: config.Client) -> ssl.SSLContext:

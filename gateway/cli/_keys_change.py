@@ -81,17 +81,6 @@ def meaning(change: Change, ring: Keyring) -> str:
     return f"{gone} is deleted; copies in backups are yours to delete"
 
 
-def missing(ring: Keyring) -> list[str]:
-    """Say what a ring lacks for exchanges to succeed."""
-    lacks = {
-        "a partner key that is active to sign": ring.active_signer is None,
-        "a platform key that may verify": not ring.verifiers,
-        "a partner key that may decrypt": not ring.decrypters,
-        "a platform key that is active to encrypt": ring.active_recipient is None,
-    }
-    return [lack for lack, applies in lacks.items() if applies]
-
-
 def _coming_first(change: Change) -> bool:
     return change.after.state is not KeyState.ACTIVE
 
@@ -127,7 +116,7 @@ def _lines(
         )
     if not dry_run:
         yield f"{folder} is at generation {ring.generation}."
-    if lacks := missing(ring):
+    if lacks := ring.missing():
         yield f"Still missing: {'; '.join(lacks)}."
 
 
@@ -148,5 +137,5 @@ def _as_json(
             }
             for change in changes
         ],
-        "missing": missing(ring),
+        "missing": ring.missing(),
     }

@@ -95,6 +95,21 @@ class Keyring:
             raise KeyUnavailable(msg)
         return self.active_recipient
 
+    def missing(self, *, encrypting: bool = True) -> list[str]:
+        """Say what the ring lacks for exchanges to succeed.
+
+        Args:
+            encrypting: whether some of them are encrypted.
+        """
+        lacks = {
+            "a partner key that is active to sign": self.active_signer is None,
+            "a platform key that may verify": not self.verifiers,
+            "a partner key that may decrypt": encrypting and not self.decrypters,
+            "a platform key that is active to encrypt": encrypting
+            and self.active_recipient is None,
+        }
+        return [lack for lack, applies in lacks.items() if applies]
+
     def unwrappers(self, version: str | None) -> tuple[PrivateKey, ...]:
         """Give the keys that may unwrap: the named one, or all if none is named.
 

@@ -200,6 +200,13 @@ def test_a_key_is_read_from_standard_input(place, platform_key):
     assert KeyringFolder(place.ring).read().recipient.version == "1"
 
 
+def test_a_private_key_from_standard_input_has_no_mode_to_check(place, partner_key):
+    given = private_pem(partner_key)
+    done = place.gateway("keys", "import", "-", "--partner", given=given)
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE((place.ring / "partner-1.pem").stat().st_mode) == 0o600
+
+
 def test_a_private_key_that_others_may_read_is_not_imported(place, partner_key):
     write(place.folder / "key.pem", private_pem(partner_key), 0o644)
     done = place.gateway("keys", "import", "key.pem")

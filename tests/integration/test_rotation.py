@@ -127,7 +127,7 @@ async def test_without_an_active_key_nothing_is_sent_and_readiness_says_why(
     assert house.wallet.arrived == []
     ready = await house.admin_get("/readyz")
     assert ready.status == 503
-    assert b"no partner key is active for signing" in ready.body
+    assert b"missing: a partner key that is active to sign" in ready.body
 
 
 BAD = {

@@ -1,1 +1,1 @@
-"""Homes of private keys, one module each; none knows another."""
+"""Homes of private keys: `file` reads a folder, `folder` changes one safely."""
