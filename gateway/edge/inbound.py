@@ -29,6 +29,9 @@ from gateway.protocol import Headers
 from gateway.relay.exchange import Answer, Relay
 from gateway.relay.ports import Clock, Entropy
 
+_IDLE_S: Final = 75.0
+"""How long a connection may wait for a whole request head: the first, or the next."""
+
 _NOT_POST: Final = "Every call of this gateway is a POST."
 _EXCHANGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PASSED_ON: Final = {
@@ -142,8 +145,12 @@ class InboundServer(web.Server):
     """aiohttp's low-level server, answering malformed HTTP with problems too."""
 
     def __init__(self, inbound: Inbound) -> None:
-        # auto_decompress off: a body is the bytes that were sent.
-        super().__init__(inbound.handle, access_log=None, auto_decompress=False)
+        super().__init__(
+            inbound.handle,
+            access_log=None,
+            auto_decompress=False,  # a body is the bytes that were sent
+            keepalive_timeout=_IDLE_S,
+        )
         self.inbound = inbound
 
     def __call__(self) -> web.RequestHandler:

@@ -6,6 +6,7 @@ import pytest
 
 from tests import peer
 from tests.integration.caller import read_answer
+from tests.integration.conftest import running
 
 TARGET = peer.TARGET
 BODY = b'{"a":1}'
@@ -279,3 +280,13 @@ async def test_a_refused_request_ends_its_connection_so_that_no_byte_is_read_twi
     assert await reader.read() == b""
     assert house.wallet.arrived == []
     writer.close()
+
+
+async def test_a_connection_that_never_sends_a_whole_head_is_closed(house, monkeypatch):
+    monkeypatch.setattr("gateway.edge.inbound._IDLE_S", 0.2)
+    house.gateway.stop()  # the limit is read when a listener is made
+    async with running(house):
+        reader, writer = await asyncio.open_connection("127.0.0.1", house.caller.port)
+        writer.write(f"POST {TARGET} HTTP/1.1\r\nHost: g\r\nX-Slow: ".encode())
+        assert await reader.read() == b""
+        writer.close()
