@@ -257,6 +257,7 @@ GOOD = [
     ("client.time_offset", "-03:30", timezone(-timedelta(hours=3, minutes=30))),
     ("client.time_offset", "+05:45", timezone(timedelta(hours=5, minutes=45))),
     ("client.time_offset", "+14:00", timezone(timedelta(hours=14))),
+    ("client.time_offset", "+00:59", timezone(timedelta(minutes=59))),
     ("client.send_key_version", False, False),
     ("client.send_key_version", "no", False),
     ("client.encrypted_content_type", "text/plain", "text/plain"),

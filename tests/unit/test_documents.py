@@ -425,7 +425,9 @@ def test_text_that_is_no_yaml_is_told_with_its_line(problems, text, line, messag
     assert problems(text) == [(line, "", f"not YAML: {message}")]
 
 
-@pytest.mark.parametrize("text", ["title: *hunter2", "title: !hunter2!x y"])
+@pytest.mark.parametrize(
+    "text", ["title: *hunter2", "title: !hunter2!x y", "title: *-h-u-n-t-e-r-2"]
+)
 def test_a_value_that_yaml_takes_for_its_own_sign_is_not_quoted(read, text):
     with pytest.raises(DocumentError, match="not YAML") as caught:
         read(text)

@@ -177,18 +177,44 @@ def test_a_ring_that_breaks_the_rules_is_told_with_its_file(folder, partner_key)
     )
 
 
-def test_a_compromised_key_does_not_come_back_under_another_version(folder):
-    write(
-        folder / "keyring.yaml",
-        "generation: 2\n"
-        "partner:\n"
-        '  - {version: "1", state: compromised, key: partner-1.pem}\n'
-        '  - {version: "2", state: active, key: partner-1.pem}\n'
-        "platform:\n"
-        '  - {version: "1", state: active, key: platform-1.pem}\n',
-    )
-    with pytest.raises(SetupError, match="the same key"):
+def with_second(name, state):
+    """Write a ring in which one key was given up, and its file is active again."""
+    entry = f'  - {{version: "1", state: active, key: {name}.pem}}\n'
+    assert entry in RING
+    again = entry.replace('"1"', '"2"')
+    return RING.replace(entry, entry.replace("active", state) + again)
+
+
+@pytest.mark.parametrize("name", ["partner-1", "platform-1"])
+@pytest.mark.parametrize("state", ["compromised", "deactivated", "pre-active"])
+def test_a_key_does_not_come_back_under_another_version(folder, name, state):
+    """Of all keys not a compromised one: AlipayHK's would let its thief sign."""
+    write(folder / "keyring.yaml", with_second(name, state))
+    with pytest.raises(SetupError, match="versions 1 and 2 are the same key"):
         KeyringFolder(folder).read()
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", b"-----BEGIN X-----"])
+def test_a_compromised_keys_file_may_be_anything(folder, data):
+    write(folder / "keyring.yaml", RING.replace("state: active", "state: compromised"))
+    for name in ("partner-1.pem", "platform-1.pem"):
+        write(folder / name, data)
+    ring = KeyringFolder(folder).read()
+    assert ring.verifiers == ring.decrypters == ()
+
+
+@pytest.mark.parametrize("name", ["partner-1", "platform-1"])
+def test_a_compromised_key_does_nothing_though_its_file_is_there(folder, name):
+    entry = f"state: active, key: {name}.pem"
+    text = RING.replace(entry, entry.replace("active", "compromised"))
+    write(folder / "keyring.yaml", text)
+    ring = KeyringFolder(folder).read()
+    if name == "partner-1":
+        assert (ring.active_signer, ring.decrypters) == (None, ())
+        assert ring.recipient.version == "1"
+    else:
+        assert (ring.active_recipient, ring.verifiers) == (None, ())
+        assert ring.signer.public.version == "1"
 
 
 # --- what is no folder -------------------------------------------------------

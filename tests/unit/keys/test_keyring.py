@@ -257,6 +257,12 @@ def test_one_key_under_two_versions_is_a_rotation_to_itself(ours, theirs):
     ) == ("versions 1 and 2 are the same key")
 
 
+def test_a_key_that_is_not_held_does_not_end_the_search(ours, theirs):
+    gone = ours("0", "destroyed", held=False)
+    partner = [gone, ours("1", "deactivated", mark="x"), ours("2", mark="x")]
+    assert refusal(partner, []) == "versions 1 and 2 are the same key"
+
+
 def test_one_key_for_two_uses_is_one_entry_not_two(ours):
     pairs = [ours("1", uses={use}, mark="x") for use in (Use.SIGN, Use.DECRYPT)]
     assert refusal(pairs, []) == "versions 1 and 1 are the same key"
@@ -309,3 +315,14 @@ def test_a_rings_text_shows_versions_and_states_alone(ours, theirs):
 def test_an_info_is_a_value_that_can_be_copied(theirs):
     info = theirs("1", held=False)
     assert copy.copy(info) == pickle.loads(pickle.dumps(info)) == info
+
+
+def test_an_empty_ring_lacks_everything_that_exchanges_need():
+    ring = Keyring.of(1, [], [])
+    assert ring.missing() == [
+        "a partner key that is active to sign",
+        "a platform key that may verify",
+        "a partner key that may decrypt",
+        "a platform key that is active to encrypt",
+    ]
+    assert ring.missing(encrypting=False) == ring.missing()[:2]

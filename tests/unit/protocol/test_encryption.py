@@ -13,6 +13,7 @@ from gateway.protocol import (
     EncryptField,
     PublicKey,
     decrypt,
+    draft_request,
     encrypt,
     read_encryption,
     unwrap,
@@ -307,3 +308,10 @@ def test_an_encrypted_request_is_decrypted_by_its_receiver(
     assert encryption.key_version == "3"
     content_key = unwrap(platform_key, encryption.wrapped_key)
     assert decrypt(request, content_key) == peer.REQUEST_BODY
+
+
+def test_a_draft_is_not_encrypted_twice(platform_public):
+    draft = draft_request(target="/a", client_id="C", time="t", body=b"{}")
+    once = encrypt(draft, bytes(32), platform_public)
+    with pytest.raises(ValueError, match="encrypted already"):
+        encrypt(once, bytes(32), platform_public)

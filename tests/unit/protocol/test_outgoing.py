@@ -191,3 +191,16 @@ def test_anything_else_is_no_client_id(client_id):
         check_client_id(client_id)
     with pytest.raises(ValueError, match="a Client-Id is"):
         draft(client_id=client_id)
+
+
+@pytest.mark.parametrize("time", ["", "a b", "a\r\nX: y", "2026\u00a0", "x" * 65])
+def test_a_time_that_would_break_a_header_is_not_drafted(time):
+    with pytest.raises(ValueError, match="time header"):
+        draft_request(target="/a", client_id="C", time=time, body=b"{}")
+
+
+@pytest.mark.parametrize("version", ["", "a,b", "x" * 65])
+def test_a_label_that_would_break_a_header_is_not_attached(version):
+    draft = draft_request(target="/a", client_id="C", time="t", body=b"{}")
+    with pytest.raises(ValueError, match="key version"):
+        attach_signature(draft, bytes(256), key_version=version)
