@@ -209,7 +209,8 @@ def tls_of(client: config.Client) -> ssl.SSLContext:
         msg = f"client {client.name}: tls.private_key: {error.detail}"
         raise SetupError(msg) from None
     except OSError as error:
-        reason = error.strerror or "not PEM as it must be"
+        unfit = isinstance(error, ssl.SSLError)
+        reason = "not PEM as it must be" if unfit else error.strerror
         msg = f"client {client.name}: tls: a file cannot be used: {reason}"
         raise SetupError(msg) from error
 

@@ -362,3 +362,22 @@ async def test_a_folder_whose_mode_is_mended_is_taken_up(house):
     assert "chmod o-w" in await refused(house)
     house.ring.chmod(0o700)
     await house.seen(lambda: len(house.events("keyring_loaded")) > 1, "not taken up")
+
+
+async def test_a_reload_does_not_move_a_listener(house):
+    house.file.write_text(house.file.read_text().replace("127.0.0.1:0", "127.0.0.1:1"))
+    house.gateway._reload_wanted.set()
+    await house.seen(lambda: house.events("reload_refused"), "the reload was taken up")
+    assert "at a restart" in house.events("reload_refused")[0]["reason"]
+    assert (await house.caller.post()).status == 200
+
+
+async def test_a_plant_that_was_replaced_ends_after_its_last_exchange(
+    run_house, monkeypatch
+):
+    monkeypatch.setattr("gateway.app._MARGIN_S", 0.1)
+    async with run_house(route={"timeout_s": 0.1}) as house:
+        house.gateway._reload_wanted.set()
+        await house.seen(lambda: house.events("reloaded"), "no reload")
+        await house.seen(lambda: len(house.gateway._plants) == 1, "the old one stays")
+        assert (await house.caller.post()).status == 200

@@ -10,6 +10,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from gateway import config
+from gateway.errors import SetupError
+from gateway.plant import check
 from tests.integration.conftest import write_private
 
 
@@ -117,3 +120,28 @@ async def test_a_client_certificate_is_shown_where_one_is_configured(
     ) as house:
         got = await house.caller.post()
     assert got.status == (200 if with_certificate else 503)
+
+
+@pytest.mark.parametrize(
+    ("tls", "reason"),
+    [
+        ({"ca_file": "nowhere.crt"}, "No such file or directory"),
+        ({"ca_file": "partner.key"}, "not PEM as it must be"),
+        (
+            {"certificate": "partner.crt", "private_key": "open.key"},
+            "others may read it",
+        ),
+    ],
+)
+async def test_a_tls_file_that_cannot_be_used_ends_the_start_and_fails_the_check(
+    run_house, pki, tmp_path, tls, reason
+):
+    (pki / "open.key").write_bytes((pki / "partner.key").read_bytes())
+    with pytest.raises(ExceptionGroup) as caught:
+        async with run_house(client={"tls": tls}):
+            pytest.fail("it started")
+    (error,) = caught.value.exceptions
+    assert isinstance(error, SetupError)
+    assert reason in error.detail
+    problems = await check(config.load(tmp_path / "config.yaml", {}))
+    assert [reason in problem for problem in problems] == [True]
