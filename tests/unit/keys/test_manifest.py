@@ -257,8 +257,13 @@ def test_a_generation_is_a_whole_number_from_one(problems, generation, message):
 
 def test_a_generation_is_no_greater_than_what_a_metric_can_hold(problems):
     """`gateway_keyring_generation` is a float: 10 to the 309 ends the gateway."""
-    ((line, where, _),) = problems(ring(generation="9" * 400))
-    assert (line, where) == (1, "generation")
+    for generation in (str((1 << 53) + 1), "9" * 400, "9" * 5000):
+        ((line, where, _),) = problems(ring(generation=generation))
+        assert (line, where) == (1, "generation")
+
+
+def test_a_generation_may_be_as_great_as_a_float_tells_apart(read):
+    assert read(ring(generation=1 << 53)).generation == 1 << 53
 
 
 def test_every_problem_is_told_at_once(problems):
@@ -274,6 +279,16 @@ def test_every_problem_is_told_at_once(problems):
         (4, "partner[1].use"),
         (4, "partner[1].state"),
         (6, "platform[0].version"),
+    ]
+
+
+def test_an_entry_that_is_none_hides_no_other(problems):
+    bad_use = "{version: b, state: active, key: b, use: [verify]}"
+    found = problems(ring("text", bad_use, "{version: c, state: active}"))
+    assert [(line, where) for line, where, _ in found] == [
+        (3, "partner[0]"),
+        (4, "partner[1].use"),
+        (5, "partner[2].key"),
     ]
 
 

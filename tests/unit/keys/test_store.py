@@ -447,6 +447,7 @@ async def test_a_source_that_cannot_be_looked_at_is_a_ring_that_cannot_be_used(
     source.now = DEFECT
     assert await store.reload() is False
     assert store.ring is None
+    await store.reload()
     assert [told[:2] for told in listener.told] == [("failed", "hk")]
 
 

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from gateway import config
 from gateway.errors import (
     EncryptionRequired,
     EncryptionUnavailable,
@@ -124,6 +125,16 @@ def test_the_route_and_the_caller_decide_on_encryption(encrypts, column, wish):
 
 def test_without_a_setting_a_route_encrypts_as_the_caller_wishes():
     assert Route("/pay", HK).encrypts is None
+
+
+def test_a_client_and_a_route_have_the_configurations_defaults():
+    """So that who makes them by hand gets what who writes a file gets."""
+    of_client, of_route = config.Client.model_fields, config.Route.model_fields
+    assert HK.clock_tolerance.total_seconds() == of_client["clock_tolerance_s"].default
+    assert HK.zone == of_client["time_offset"].default
+    for name in ("send_key_version", "encrypted_content_type", "reuse_content_key"):
+        assert getattr(HK, name) == of_client[name].default
+    assert PAY.timeout_s == of_route["timeout_s"].default
 
 
 # --- values ------------------------------------------------------------------
