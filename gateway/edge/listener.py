@@ -1,12 +1,12 @@
 """A bound address, for as long as it is wanted."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.edge.reasons import reason_of
 from gateway.errors import SetupError
 
 
@@ -49,8 +49,7 @@ async def listening(
         try:
             await site.start()
         except OSError as error:
-            # asyncio's own text repeats the address.
-            reason = os.strerror(error.errno) if error.errno else "no such address"
+            reason = reason_of(error)
             msg = f"{setting}: {host}:{port} cannot be listened on: {reason}"
             raise SetupError(msg) from error
         bound = runner.addresses[0]

@@ -6,7 +6,6 @@ byte of the request went out is known, so that `not_sent` is never a guess.
 """
 
 import asyncio
-import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway.edge.reasons import reason_of
 from gateway.errors import (
     ExchangeError,
     ResponseMalformed,
@@ -235,7 +235,4 @@ def _reason(error: aiohttp.ClientError) -> str:
         return "its TLS certificate does not verify"
     if not isinstance(error, aiohttp.ClientConnectorError):
         return type(error).__name__
-    cause, number = error.os_error, error.os_error.errno or 0
-    # A name that does not resolve has a negative number, which is none of errno's.
-    known = os.strerror(number) if number > 0 else cause.strerror
-    return known or type(cause).__name__
+    return reason_of(error.os_error)

@@ -6,11 +6,11 @@ refused, and so is one that others could replace.
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NoReturn
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from gateway.documents import Document, DocumentError, Problem
 from gateway.errors import KeyringError
@@ -113,11 +113,13 @@ class KeyringFolder:
             except KeyringError as error:
                 place = ("partner", index, "key")
                 problems.append(document.problem(place, f"{entry.key}: {error.detail}"))
-            known = key.public if key else self._compromised(entry)
+            known = key.public if key else self._compromised(entry, _public_half)
             yield _info(entry, PARTNER_USES, known), key
 
-    def _compromised(self, entry: Entry) -> PublicKey | None:
-        """Know a compromised pair again, so that it cannot return as another version.
+    def _compromised(
+        self, entry: Entry, read: Callable[[bytes], RSAPublicKey]
+    ) -> PublicKey | None:
+        """Know a compromised key again, so that it cannot return as another version.
 
         Its file may be gone or unfit; nothing of it is used.
         """
@@ -125,7 +127,7 @@ class KeyringFolder:
             return None
         try:
             data = read_key_file(self.folder / entry.key, private=False)
-            return PublicKey(entry.version, read_private_key(data).public_key())
+            return PublicKey(entry.version, read(data))
         except KeyringError:
             return None
 
@@ -140,7 +142,8 @@ class KeyringFolder:
             except KeyringError as error:
                 place = ("platform", index, "key")
                 problems.append(document.problem(place, f"{entry.key}: {error.detail}"))
-            yield _info(entry, PLATFORM_USES, key)
+            known = key or self._compromised(entry, read_public_key)
+            yield _info(entry, PLATFORM_USES, known)
 
     def _data(self, entry: Entry, *, private: bool) -> bytes | None:
         if entry.state not in HELD or entry.key is None:
@@ -193,6 +196,10 @@ def _is_read_only_mount(descriptor: int, status: os.stat_result) -> bool:
     """
     read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
     return read_only and status.st_dev != Path("/").stat().st_dev
+
+
+def _public_half(data: bytes) -> RSAPublicKey:
+    return read_private_key(data).public_key()
 
 
 def _check_folder(folder: Path) -> None:
