@@ -27,7 +27,7 @@ Tree: TypeAlias = Any
 
 _VARIABLE: Final = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
 _QUOTED: Final = re.compile(r"'[^']*'")
-_WORD: Final = re.compile(r"^'(?!<[a-z ]+>').*\w\w")
+_SIGN: Final = re.compile(r"'(?:.|\\.|<[a-z ]+>)'")
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _MAX_BYTES: Final = 1 << 20
 
@@ -272,9 +272,9 @@ def _dotted(location: Location) -> str:
 
 
 def _unquoted(problem: str) -> str:
-    """Take a parser's quotations of words out: they may be a secret's."""
+    """Take a parser's quotations out, but for signs: they may be a secret's."""
     return _QUOTED.sub(
-        lambda found: "a value" if _WORD.search(found[0]) else found[0], problem
+        lambda found: found[0] if _SIGN.fullmatch(found[0]) else "a value", problem
     )
 
 
