@@ -4,6 +4,7 @@ Relative paths are relative to the file. `${NAME}` comes from the environment th
 `load` is given.
 """
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta, timezone
@@ -22,7 +23,7 @@ from pydantic import (
 )
 
 from gateway import documents
-from gateway.documents import Finding, Section, Tree
+from gateway.documents import Document, Finding, Section, Tree
 from gateway.protocol import HONG_KONG
 from gateway.protocol.messages import JSON_UTF8
 from gateway.protocol.outgoing import check_client_id, check_target
@@ -108,8 +109,8 @@ def _name(text: str) -> str:
 
 
 def _path(text: str) -> str:
-    if "?" in text or check_target(text) != text:
-        msg = "must be a path alone; callers may add a query string"
+    if "?" in text or {".", ".."} & set(check_target(text).split("/")):
+        msg = "must be a path alone, without dot segments or a query string"
         raise ValueError(msg)
     return text
 
@@ -216,9 +217,14 @@ def load(file: Path, environment: Mapping[str, str]) -> Settings:
     Raises:
         DocumentError: every problem of the file, each with its line.
     """
+    return read(file, environment).value
+
+
+def read(file: Path, environment: Mapping[str, str]) -> Document[Settings]:
+    """Read a configuration, with the places of its parts; as `load`."""
     return documents.load(
         file, Settings, environment=environment, check=_check_references
-    ).value
+    )
 
 
 def _check_references(tree: Tree) -> Iterator[Finding]:
@@ -230,7 +236,11 @@ def _check_references(tree: Tree) -> Iterator[Finding]:
     yield from _repeated(_texts(tree, "clients", "name"), "name")
     for index, client in _texts(tree, "routes", "client"):
         if clients and client not in clients:
-            message = f"no client has this name; there is {', '.join(clients)}"
+            near = difflib.get_close_matches(client, clients, n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"there is {', '.join(clients)}"
+            )
+            message = f"no client has this name; {hint}"
             yield Finding(("routes", index, "client"), message)
     owners = dict(_texts(tree, "routes", "client"))
     paths = [

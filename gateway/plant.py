@@ -15,6 +15,7 @@ from typing import Final
 
 from gateway import config
 from gateway.config import Encryption, Settings
+from gateway.documents import Document, Problem
 from gateway.edge.upstream import HttpUpstream, open_session, tls_context
 from gateway.errors import KeyringError, SetupError
 from gateway.keys.backends.file import KeyringFolder, read_key_file
@@ -125,8 +126,8 @@ class Plant:
         """Give why exchanges of some client cannot be carried out."""
         return [
             f"{name}: {reason}"
-            for name, store in self._stores.items()
-            for reason in self._reasons(name, store)
+            for name in self._stores
+            for reason in self.reasons_of(name)
         ]
 
     def warnings(self) -> list[str]:
@@ -183,7 +184,9 @@ class Plant:
             each.reuse_content_key,
         )
 
-    def _reasons(self, name: str, store: KeyStore) -> list[str]:
+    def reasons_of(self, name: str) -> list[str]:
+        """Give why exchanges of this client cannot be carried out."""
+        store = self._stores[name]
         ring = store.ring
         if ring is None:
             return (store.problem or "").splitlines()
@@ -215,17 +218,20 @@ def tls_of(client: config.Client) -> ssl.SSLContext:
         raise SetupError(msg) from error
 
 
-async def check(settings: Settings) -> list[str]:
+async def check(document: Document[Settings]) -> list[Problem]:
     """Load every keyring and TLS file as serving would. Gives what is wrong."""
-    problems = []
-    for client in settings.clients:
+    plant, problems = Plant(document.value, _Silent()), []
+    await plant.load()
+    for index, client in enumerate(document.value.clients):
+        for reason in plant.reasons_of(client.name):
+            place = ("clients", index, "keyring")
+            problems.append(document.problem(place, reason))
         try:
             tls_of(client)
         except SetupError as error:
-            problems.append(error.detail)
-    plant = Plant(settings, _Silent())
-    await plant.load()
-    return problems + plant.reasons()
+            place = ("clients", index, "tls")
+            problems.append(document.problem(place, error.detail))
+    return problems
 
 
 class _Silent:

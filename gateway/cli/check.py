@@ -28,15 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     try:
-        settings = config.load(arguments.config, environment())
-        problems = asyncio.run(check(settings))
+        document = config.read(arguments.config, environment())
+        problems = [str(problem) for problem in asyncio.run(check(document))]
     except SetupError as error:
         problems = error.detail.splitlines()
     if arguments.json:
         print(json.dumps({"ok": not problems, "problems": problems}))
     elif problems:
         print("\n".join(problems), file=sys.stderr)
-        print(f"{len(problems)} problem(s)", file=sys.stderr)
     else:
         print(f"{arguments.config}: no problem found")
     return 1 if problems else 0

@@ -33,6 +33,9 @@ _IDLE_S: Final = 75.0
 """How long a connection may wait for a whole request head: the first, or the next."""
 
 _NOT_POST: Final = "Every call of this gateway is a POST."
+_METHOD: Final = re.compile(r"'[A-Za-z]{1,20} /")
+"""In a parse error's text: a request line whose method alone is at fault."""
+
 _EXCHANGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PASSED_ON: Final = {
     "content-type": "Content-Type",
@@ -170,7 +173,7 @@ class _Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         assert isinstance(self._manager, InboundServer)  # noqa: S101
         error: ExchangeError = MethodNotAllowed(_NOT_POST)
-        if not isinstance(exc, BadHttpMethod):
+        if not isinstance(exc, BadHttpMethod) or not _METHOD.search(exc.message):
             reason = type(exc).__name__
             error = InvalidRequest(f"The request is not HTTP as it must be ({reason}).")
         return self._manager.inbound.refuse(error)

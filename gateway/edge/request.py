@@ -97,7 +97,12 @@ def _check_headers(request: BaseRequest) -> None:
         msg = "No other protocol is spoken here; leave Upgrade out."
         raise InvalidRequest(msg)
     codings = headers.getall("Transfer-Encoding", [])
-    if codings and (codings != ["chunked"] or "Content-Length" in headers):
+    chunks = [coding.strip().lower() for coding in codings] == ["chunked"]
+    if codings and (
+        not chunks
+        or "Content-Length" in headers
+        or request.version == HttpVersion10  # RFC 9112, 6.1
+    ):
         msg = "A body has a Content-Length, or is chunked, and nothing else."
         raise InvalidRequest(msg)
     if (_one(request, "Content-Encoding") or "identity").lower() != "identity":

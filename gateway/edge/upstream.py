@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -140,8 +141,8 @@ class _Body(aiohttp.Payload):
         content_length: int | None,  # noqa: ARG002 - always the whole body
     ) -> None:
         transport = writer.transport
-        if transport is None or transport.is_closing():
-            msg = "the pooled connection was closed before the request"
+        if transport is None or transport.is_closing() or _is_spoiled(transport):
+            msg = "the pooled connection is not fit for another request"
             raise aiohttp.ClientConnectionResetError(msg)
         self.written = True
         await writer.write(self._value)
@@ -199,12 +200,27 @@ def tls_context(
     return context
 
 
+def _is_spoiled(transport: asyncio.WriteTransport) -> bool:
+    """Tell whether bytes came before the request: they can be no answer to it.
+
+    A connection that holds some would give this exchange the answer to another.
+    """
+    protocol = transport.get_protocol()
+    return not isinstance(protocol, ResponseHandler) or protocol.should_close
+
+
 def _check_framing(status: int, headers: Headers) -> None:
     """Refuse answers whose end or content two readers may see differently."""
     names = [name.lower() for name, _ in headers]
     lengths, codings = names.count("content-length"), names.count("transfer-encoding")
     if lengths > 1 or codings > 1 or (lengths and codings):
         msg = "The answer declares its length more than once."
+        raise ResponseMalformed(msg)
+    if any(
+        name.lower() == "transfer-encoding" and value.strip().lower() != "chunked"
+        for name, value in headers
+    ):
+        msg = "The answer's transfer coding is not plain chunks."
         raise ResponseMalformed(msg)
     encodings = [value for name, value in headers if name.lower() == "content-encoding"]
     if any(value.strip().lower() not in ("", "identity") for value in encodings):

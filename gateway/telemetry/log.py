@@ -1,11 +1,9 @@
 """Log lines: one JSON object each, never a body, key, signature or credential.
 
 Exchanges go to standard output, one line each; what happens to the gateway itself
-goes to standard error. A reader that went away does not stop traffic.
+goes to standard error.
 """
 
-import contextlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -13,6 +11,7 @@ from typing import Final, TextIO
 
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Keyring
+from gateway.telemetry.lines import Lines
 
 _ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s")
 
@@ -23,7 +22,7 @@ class ExchangeLog:
     """One line per exchange, with the names of the metrics. An `Observer`."""
 
     def __init__(self, stream: TextIO, now: Now) -> None:
-        self._stream = stream
+        self._lines = Lines(stream)
         self._now = now
 
     def __call__(self, record: ExchangeRecord) -> None:
@@ -33,21 +32,19 @@ class ExchangeLog:
             for name, value in asdict(record).items()
             if value is not None
         }
-        _write(
-            self._stream, {"time": _text(self._now()), "event": "exchange", **fields}
-        )
+        self._lines.write({"time": _text(self._now()), "event": "exchange", **fields})
 
 
 class EventLog:
     """What happens to the gateway itself. A `KeyringListener`."""
 
     def __init__(self, stream: TextIO, now: Now) -> None:
-        self._stream = stream
+        self._lines = Lines(stream)
         self._now = now
 
     def event(self, name: str, **fields: object) -> None:
         """Write a line for something that happened."""
-        _write(self._stream, {"time": _text(self._now()), "event": name, **fields})
+        self._lines.write({"time": _text(self._now()), "event": name, **fields})
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""
@@ -75,9 +72,3 @@ def _version(ring: Keyring) -> str | None:
 
 def _text(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds")
-
-
-def _write(stream: TextIO, fields: dict[str, object]) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        stream.write(json.dumps(fields) + "\n")
-        stream.flush()

@@ -1,5 +1,6 @@
 """`gateway serve`, `check` and `demo` as processes, the way people run them."""
 
+import fcntl
 import json
 import os
 import re
@@ -260,3 +261,20 @@ def test_each_command_has_help_with_examples(tmp_path, command):
     assert f"gateway {command}" in done.stdout
     assert done.stdout.count(f"gateway {command}") >= 2
     assert "xample" in done.stdout
+
+
+def test_a_log_that_is_not_read_any_more_stops_no_traffic(workplace):
+    """The pipe fills, and nobody reads it: lines are dropped and counted."""
+    with simulator(workplace), serving(workplace) as serve:
+        fcntl.fcntl(serve.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        statuses = {post(serve.inbound)[0] for _ in range(40)}
+        assert statuses == {200}
+        assert get(f"{serve.admin}/livez")[0] == 200
+        lines = [json.loads(serve.stdout.readline())]
+        assert post(serve.inbound)[0] == 200
+        serve.send_signal(signal.SIGTERM)
+        rest, _ = serve.communicate(timeout=10)
+    lines += [json.loads(line) for line in rest.splitlines()]
+    told = [line["count"] for line in lines if line["event"] == "log_lines_dropped"]
+    assert sum(told) > 0
+    assert sum(told) + sum(line["event"] == "exchange" for line in lines) == 41

@@ -148,6 +148,18 @@ async def running(house):
             house.gateway.stop()
 
 
+async def point_at(house, server, **route):
+    """Reload the gateway with this server as its upstream."""
+    settings = yaml.safe_load(house.file.read_text())
+    port = server.sockets[0].getsockname()[1]
+    settings["clients"][0]["upstream"] = f"http://127.0.0.1:{port}"
+    settings["routes"][0].update(route)
+    house.file.write_text(yaml.safe_dump(settings))
+    before = len(house.events("reloaded"))
+    house.gateway._reload_wanted.set()
+    await house.seen(lambda: len(house.events("reloaded")) > before, "no reload")
+
+
 @pytest.fixture
 async def house(run_house):
     """A gateway with one route of optional encryption."""

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from tests import peer
 from tests.integration.caller import read_answer
+from tests.integration.conftest import point_at
+from tests.integration.wallet import Arrived
 
 AWKWARD = {
     "duplicate keys": b'{"a":1,"a":2}',
@@ -244,3 +246,31 @@ async def test_where_clients_share_a_route_the_caller_picks_one(run_house):
     assert [each.header("Client-Id") for each in house.wallet.arrived] == ["OTHER"]
     assert (nobody.status, nobody.code) == (404, "unknown_route")
     assert (unnamed.status, unnamed.code) == (400, "invalid_request")
+
+
+async def test_an_answer_that_nobody_asked_for_is_never_given_to_the_next(house):
+    """Bytes on an idle connection spoil it: the next exchange takes another."""
+
+    async def answer_twice(reader, writer):
+        nonlocal connections
+        connections += 1
+        length = 0
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            body = await reader.readexactly(length)
+            arrived = Arrived(
+                "POST", peer.TARGET, [("Client-Id", peer.CLIENT_ID)], body, connections
+            )
+            writer.write(house.wallet.signed(arrived, body).wire())
+            await writer.drain()
+            writer.write(house.wallet.signed(arrived, b'{"stray":1}').wire())
+            await writer.drain()
+
+    connections = 0
+    server = await asyncio.start_server(answer_twice, "127.0.0.1", 0)
+    async with server:
+        await point_at(house, server)
+        for number in range(4):
+            body = b'{"n":%d}' % number
+            assert (await house.caller.post(body)).body == body
+    assert connections == 4

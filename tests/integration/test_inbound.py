@@ -57,6 +57,13 @@ INVALID = {
     "a length with a sign": request(headers=("Host: g", "Content-Length: +7")),
     "a length in hex": request(headers=("Host: g", "Content-Length: 0x7")),
     "an unknown coding": request(headers=("Host: g", "Transfer-Encoding: gzip")),
+    "chunks in HTTP/1.0": request(
+        f"POST {TARGET} HTTP/1.0",
+        headers=("Host: g", "Transfer-Encoding: chunked"),
+        body=b"2\r\n{}\r\n0\r\n\r\n",
+    ),
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    "a binary protocol": b"\x00\x01\x02\r\n\r\n",
     "two codings": request(headers=("Host: g", "Transfer-Encoding: gzip, chunked")),
     "chunked twice": request(
         headers=("Host: g", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked")

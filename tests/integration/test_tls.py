@@ -143,5 +143,5 @@ async def test_a_tls_file_that_cannot_be_used_ends_the_start_and_fails_the_check
     (error,) = caught.value.exceptions
     assert isinstance(error, SetupError)
     assert reason in error.detail
-    problems = await check(config.load(tmp_path / "config.yaml", {}))
-    assert [reason in problem for problem in problems] == [True]
+    problems = await check(config.read(tmp_path / "config.yaml", {}))
+    assert [reason in problem.message for problem in problems] == [True]

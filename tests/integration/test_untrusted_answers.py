@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import unquote_to_bytes
 
 import pytest
-import yaml
 
 from tests import peer
+from tests.integration.conftest import point_at
 from tests.integration.wallet import Reply
 
 REFUSALS = {"F": peer.FAILURE, "U": peer.UNKNOWN}
@@ -187,6 +187,10 @@ UNTRUSTED = {
         lambda w, r: raw(w, r, b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
         "response_malformed",
     ),
+    "another coding": (
+        lambda w, r: raw(w, r, b"Transfer-Encoding: gzip, chunked\r\n", b"0\r\n\r\n"),
+        "response_malformed",
+    ),
     "no HTTP": (lambda _w, _r: b"220 smtp.example ESMTP\r\n\r\n", "response_malformed"),
     "a header without a name": (
         lambda w, r: raw(w, r, b": x\r\nContent-Length: 0\r\n"),
@@ -349,18 +353,6 @@ async def test_a_platform_that_stalls_in_its_body_is_a_timeout(run_house):
             got = await house.caller.post()
             stalled.set()
         assert (got.code, got.problem["outcome"]) == ("upstream_timeout", "unknown")
-
-
-async def point_at(house, server, **route):
-    """Reload the gateway with this server as its upstream."""
-    settings = yaml.safe_load(house.file.read_text())
-    port = server.sockets[0].getsockname()[1]
-    settings["clients"][0]["upstream"] = f"http://127.0.0.1:{port}"
-    settings["routes"][0].update(route)
-    house.file.write_text(yaml.safe_dump(settings))
-    before = len(house.events("reloaded"))
-    house.gateway._reload_wanted.set()
-    await house.seen(lambda: len(house.events("reloaded")) > before, "no reload")
 
 
 DEATHS = {

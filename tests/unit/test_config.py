@@ -270,6 +270,7 @@ GOOD = [
     ("client.reuse_content_key", True, True),
     ("client.tls", {}, Tls()),
     ("route.path", "/", "/"),
+    ("route.path", "/..pay/pay./...", "/..pay/pay./..."),
     (
         "route.path",
         "/a/b.c~d;e,f:g@h&i='(*)+!$%2F-_",
@@ -356,6 +357,9 @@ BAD = [
     ("route.path", "/%zz", TARGET),
     ("route.path", "/pay?a=b", PATH),
     ("route.path", "/pay?", PATH),
+    ("route.path", "/pay/../refund", PATH),
+    ("route.path", "/./pay", PATH),
+    ("route.path", "/pay/..", PATH),
     ("route.client", "a b", LABEL),
     ("route.encryption", "on", "must be 'off', 'optional' or 'required'"),
     ("route.encryption", None, "must be 'off', 'optional' or 'required'"),
@@ -612,6 +616,16 @@ def test_a_route_of_a_client_that_is_not_there_is_told_with_those_that_are(refus
     }
     assert refused(tree) == {
         "routes[1].client": "no client has this name; there is hk, mo"
+    }
+
+
+def test_a_route_of_a_client_that_is_misspelled_is_told_with_the_likely_one(refused):
+    tree = {
+        "clients": [{**CLIENT, "name": "hk-sandbox"}, {**CLIENT, "name": "mo"}],
+        "routes": [{**ROUTE, "client": "hk-sandbx"}],
+    }
+    assert refused(tree) == {
+        "routes[0].client": "no client has this name; did you mean hk-sandbox?"
     }
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from gateway.edge.upstream import HttpUpstream, _Body, open_session, tls_context
 from gateway.errors import (
@@ -181,8 +182,13 @@ class Writer:
         self.written.append(data)
 
 
-def transport(*, closing):
-    return SimpleNamespace(is_closing=lambda: closing)
+def transport(*, closing=False, spoiled=False):
+    """A connection as it is taken from the pool; `spoiled`: with bytes that came."""
+    protocol = ResponseHandler(asyncio.new_event_loop())
+    protocol._loop.close()
+    if spoiled:
+        protocol.data_received(b"HTTP/1.1 200 OK\r\n")
+    return SimpleNamespace(is_closing=lambda: closing, get_protocol=lambda: protocol)
 
 
 async def test_a_body_that_was_written_says_so():
@@ -194,7 +200,11 @@ async def test_a_body_that_was_written_says_so():
         assert writer.written == [b"{}"]
 
 
-@pytest.mark.parametrize("at", [None, transport(closing=True)], ids=["none", "closing"])
+@pytest.mark.parametrize(
+    "at",
+    [None, transport(closing=True), transport(spoiled=True)],
+    ids=["none", "closing", "with an answer that nobody asked for"],
+)
 async def test_a_body_is_not_written_to_a_connection_that_has_ended(at):
     body, writer = _Body(b"{}"), Writer(at)
     with pytest.raises(aiohttp.ClientConnectionResetError):
