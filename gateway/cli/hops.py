@@ -24,6 +24,7 @@ _DULL: Final = {
     "server",
     "user-agent",
 }
+_LOGGED: Final = ("code", "encrypted", "status", "key_version", "verified_by")
 _PLACES: Final = (
     ("service → gateway", "plain JSON, nothing else"),
     ("gateway → AlipayHK", "the same bytes, signed"),
@@ -79,19 +80,9 @@ class Story:
             Rule("[bold]What the operator sees", align="left", style="dim")
         )
         for line in log.splitlines():
-            shown = (
-                "client",
-                "code",
-                "status",
-                "key_version",
-                "verified_by",
-                "seconds",
-            )
             fields = json.loads(line)
-            text = "  ".join(
-                f"{name}={fields[name]}" for name in shown if name in fields
-            )
-            self._console.print(f"  {escape(text)}")
+            text = "  ".join(f"{name}={fields[name]}" for name in _LOGGED)
+            self._console.print(f"  {escape(text)}", soft_wrap=True)
         self._console.print()
         self._console.print(Rule("[bold]Try it", align="left", style="dim"))
         quoted = body.replace("'", "'\\''")
