@@ -27,6 +27,7 @@ from gateway.protocol import (
     PublicKey,
     ReceivedResponse,
     UnsignedRefusal,
+    incoming,
     sign,
     unwrap,
     verify_response,
@@ -248,6 +249,11 @@ FALSE = {
 each_false = pytest.mark.parametrize(("code", "false"), FALSE.items(), ids=FALSE.keys())
 
 
+def altered(verified, **changes):
+    """Change a verified message as only a defect of the verification could."""
+    return replace(verified, **changes, proof=incoming._PROOF)
+
+
 class Good:
     """Keeps the one good exchange of a self-test, and how it was verified."""
 
@@ -288,7 +294,7 @@ async def test_a_verification_that_lets_false_pass_as_it_is_is_noticed(
 
     def verify(received, *, request, **how):
         if false(received, request):
-            return replace(good.again(), body=received.body, headers=received.headers)
+            return altered(good.again(), body=received.body, headers=received.headers)
         return good.verify(received, request=request, **how)
 
     believe(verify)
@@ -355,7 +361,19 @@ async def test_a_verification_that_gives_another_body_is_noticed(
     partner_key, entropy, believe
 ):
     def verify(received, **how):
-        return replace(verify_response(received, **how), body=b"{}")
+        return altered(verify_response(received, **how), body=b"{}")
+
+    believe(verify)
+    found = await refused(ring(Pair(partner_key)), entropy)
+    assert found == f"{DO_NOT_WORK} (ValueError)"
+
+
+async def test_a_verification_that_takes_good_for_a_refusal_is_noticed(
+    partner_key, entropy, believe
+):
+    def verify(received, **how):
+        verify_response(received, **how)
+        return UnsignedRefusal(200, [], selftest._BODY, Result("F", "X"))
 
     believe(verify)
     found = await refused(ring(Pair(partner_key)), entropy)

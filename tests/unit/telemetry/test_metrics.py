@@ -200,16 +200,31 @@ def test_a_keyring_that_never_loaded_has_failures_and_no_generation(metrics):
     assert counted(metrics, "gateway_keyring_reload_failures_total") == {("hk",): 1}
 
 
-def test_histograms_reach_from_milliseconds_to_half_a_minute(metrics):
-    metrics(exchange(seconds=0.001))
-    metrics(exchange(seconds=29.0))
-    metrics(exchange(seconds=100.0))
-    buckets = counted(metrics, "gateway_exchange_seconds_bucket")
+BOUNDS = [
+    "0.005",
+    "0.01",
+    "0.025",
+    "0.05",
+    "0.1",
+    "0.25",
+    "0.5",
+    "1.0",
+    "2.5",
+    "5.0",
+    "10.0",
+    "30.0",
+    "+Inf",
+]
+
+
+@pytest.mark.parametrize("name", ["exchange", "upstream"])
+def test_histograms_reach_from_milliseconds_to_half_a_minute(metrics, name):
+    for seconds in (0.001, 29.0, 100.0):
+        metrics(exchange(seconds=seconds, upstream_seconds=seconds))
+    buckets = counted(metrics, f"gateway_{name}_seconds_bucket")
     by_bound = {bound: value for (_, bound, _), value in buckets.items()}
-    assert by_bound["0.005"] == 1
-    assert by_bound["10.0"] == 1
-    assert by_bound["30.0"] == 2
-    assert by_bound["+Inf"] == 3
+    assert list(by_bound) == BOUNDS
+    assert [by_bound[bound] for bound in BOUNDS] == [1] * 11 + [2, 3]
 
 
 def test_no_series_tells_when_it_was_made(metrics):
