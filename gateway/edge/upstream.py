@@ -91,6 +91,11 @@ class HttpUpstream:
             headers=CIMultiDict((*_OUR_HEADERS, *request.headers)),
             allow_redirects=False,
         ) as response:
+            if not body.written:
+                # aiohttp hands over what stood on the connection before it writes.
+                response.close()
+                msg = "an answer stood on the connection before the request"
+                raise aiohttp.ClientConnectionResetError(msg)
             headers = [
                 (name.decode("latin-1"), value.decode("latin-1"))
                 for name, value in response.raw_headers

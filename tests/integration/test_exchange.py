@@ -248,7 +248,10 @@ async def test_where_clients_share_a_route_the_caller_picks_one(run_house):
     assert (unnamed.status, unnamed.code) == (400, "invalid_request")
 
 
-async def test_an_answer_that_nobody_asked_for_is_never_given_to_the_next(house):
+@pytest.mark.parametrize("delay_s", [0, 0.05])
+async def test_an_answer_that_nobody_asked_for_is_never_given_to_the_next(
+    house, delay_s
+):
     """Bytes on an idle connection spoil it: the next exchange takes another."""
 
     async def answer_twice(reader, writer):
@@ -263,14 +266,21 @@ async def test_an_answer_that_nobody_asked_for_is_never_given_to_the_next(house)
             )
             writer.write(house.wallet.signed(arrived, body).wire())
             await writer.drain()
+            taken.append(body)
+            await asyncio.sleep(delay_s)  # the connection is back in the pool by then
             writer.write(house.wallet.signed(arrived, b'{"stray":1}').wire())
             await writer.drain()
+            strayed.set()
 
-    connections = 0
+    connections, taken, strayed = 0, [], asyncio.Event()
     server = await asyncio.start_server(answer_twice, "127.0.0.1", 0)
     async with server:
         await point_at(house, server)
         for number in range(4):
             body = b'{"n":%d}' % number
-            assert (await house.caller.post(body)).body == body
-    assert connections == 4
+            got = await house.caller.post(body)
+            assert (got.body, taken[-1]) == (body, body), "another's answer"
+            await strayed.wait()
+            strayed.clear()
+            await asyncio.sleep(0.05)  # the stray bytes are read by the gateway
+    assert connections == len(taken) == 4
