@@ -17,16 +17,9 @@ import json
 import sys
 
 from gateway.cli._judgement import add_message, case_of, judge
-from gateway.errors import DecryptionFailed, SetupError
+from gateway.errors import SetupError
 from gateway.keys.changes import Party
-from gateway.keys.keyring import Keyring
-from gateway.protocol import (
-    UnsignedRefusal,
-    VerifiedRequest,
-    VerifiedResponse,
-    decrypt,
-    read_encryption,
-)
+from gateway.protocol import UnsignedRefusal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if case.party is Party.PARTNER:
         msg = "The message is ours, encrypted to AlipayHK: it alone can decrypt it."
         raise SetupError(msg)
-    body = asyncio.run(_decrypt(case.ring, message))
+    body = asyncio.run(case.ring.decrypt(message))
     if arguments.json:
         facts = {"verified_by": message.key_version, "body": body.decode()}
         print(json.dumps(facts))
@@ -55,13 +48,3 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.buffer.write(body)
         sys.stdout.buffer.flush()
     return 0
-
-
-async def _decrypt(ring: Keyring, message: VerifiedRequest | VerifiedResponse) -> bytes:
-    encryption = read_encryption(message)
-    for key in ring.unwrappers(encryption.key_version):
-        try:
-            return decrypt(message, await key.unwrap(encryption.wrapped_key))
-        except DecryptionFailed:
-            continue
-    raise DecryptionFailed

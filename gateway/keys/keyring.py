@@ -14,10 +14,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from gateway.errors import KeyringError, KeyUnavailable, KeyVersionUnknown
+from gateway.errors import (
+    DecryptionFailed,
+    KeyringError,
+    KeyUnavailable,
+    KeyVersionUnknown,
+)
 from gateway.keys.model import PROCESSES, KeyInfo, KeyState, Use
 from gateway.keys.ports import PrivateKey
-from gateway.protocol import PublicKey, PublicKeys
+from gateway.protocol import PublicKey, PublicKeys, decrypt, read_encryption
+from gateway.protocol.messages import Verified
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,25 @@ class Keyring:
             and self.active_recipient is None,
         }
         return [lack for lack, applies in lacks.items() if applies]
+
+    async def decrypt(self, message: Verified) -> bytes:
+        """Give the plain body of a verified message that has an Encrypt header.
+
+        Where no key version is named, each key that may decrypt is tried: a wrong
+        one gives random bytes, not an error, so only the whole decryption tells.
+
+        Raises:
+            DecryptionFailed: no key gives a body. A key that cannot be reached is no
+                other error: the message is here, so its `not_sent` would be a lie.
+            KeyVersionUnknown: the named version may not decrypt, or no key may.
+        """
+        encryption = read_encryption(message)
+        for key in self.unwrappers(encryption.key_version):
+            try:
+                return decrypt(message, await key.unwrap(encryption.wrapped_key))
+            except (DecryptionFailed, KeyUnavailable):
+                continue
+        raise DecryptionFailed
 
     def unwrappers(self, version: str | None) -> tuple[PrivateKey, ...]:
         """Give the keys that may unwrap: the named one, or all if none is named.

@@ -9,7 +9,7 @@ bytes that are passed back.
 
 from dataclasses import dataclass, field
 
-from gateway.errors import DecryptionFailed, KeyUnavailable, ResponseStale
+from gateway.errors import ResponseStale
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.protocol import (
@@ -27,7 +27,6 @@ from gateway.protocol import (
     draft_request,
     encrypt,
     format_time,
-    read_encryption,
     read_result,
     read_tracer_id,
     signature_base,
@@ -175,24 +174,12 @@ async def _decrypt(
     response: VerifiedResponse,
     request_key: bytes | None,
 ) -> bytes:
-    """Give the plain body of a verified response, encrypted or not.
-
-    Where no key version is named, each key that may decrypt is tried: a wrong one
-    gives random bytes, not an error, so only the whole decryption tells.
-    """
+    """Give the plain body of a verified response, encrypted or not."""
     if response.encrypt is None:
         return response.body
     if client.reuse_content_key and request_key is not None:
         return decrypt(response, request_key)
-    encryption = read_encryption(response)
-    for key in ring.unwrappers(encryption.key_version):
-        try:
-            return decrypt(response, await key.unwrap(encryption.wrapped_key))
-        except (DecryptionFailed, KeyUnavailable):
-            # Of a key that is away it cannot be told either, and `not_sent` would be
-            # a lie by now.
-            continue
-    raise DecryptionFailed
+    return await ring.decrypt(response)
 
 
 def _verified(
