@@ -34,6 +34,7 @@ _KEEPALIVE_S: Final = 15.0
 _ATTEMPTS: Final = 2
 """The second one only where the first died before a byte was written."""
 
+_FRAMING: Final = ("content-length", "transfer-encoding", "content-encoding")
 _OUR_HEADERS: Final = (
     ("Accept-Encoding", "identity"),
     ("User-Agent", "alipayhk-gateway"),
@@ -216,19 +217,18 @@ def _is_spoiled(transport: asyncio.WriteTransport) -> bool:
 
 def _check_framing(status: int, headers: Headers) -> None:
     """Refuse answers whose end or content two readers may see differently."""
-    names = [name.lower() for name, _ in headers]
-    lengths, codings = names.count("content-length"), names.count("transfer-encoding")
-    if lengths > 1 or codings > 1 or (lengths and codings):
+    framing: dict[str, list[str]] = {name: [] for name in _FRAMING}
+    for name, value in headers:
+        if (lower := name.lower()) in framing:
+            framing[lower].append(value.strip().lower())
+    lengths, codings, encodings = framing.values()
+    if len(lengths) + len(codings) > 1:
         msg = "The answer declares its length more than once."
         raise ResponseMalformed(msg)
-    if any(
-        name.lower() == "transfer-encoding" and value.strip().lower() != "chunked"
-        for name, value in headers
-    ):
+    if codings not in ([], ["chunked"]):
         msg = "The answer's transfer coding is not plain chunks."
         raise ResponseMalformed(msg)
-    encodings = [value for name, value in headers if name.lower() == "content-encoding"]
-    if any(value.strip().lower() not in ("", "identity") for value in encodings):
+    if any(encoding not in ("", "identity") for encoding in encodings):
         msg = "The answer is compressed, which was not asked for."
         raise ResponseMalformed(msg)
     if status < 200:
