@@ -28,6 +28,7 @@ from gateway.protocol import (
     ReceivedRequest,
     ReceivedResponse,
     SignedMessage,
+    VerifiedRequest,
     VerifiedResponse,
     attach_signature,
     decrypt,
@@ -74,17 +75,13 @@ async def _test_request(signer: PrivateKey) -> SignedMessage:
     draft = draft_request(
         target="/self-test?a=1", client_id="T", time=_TIME, body=_BODY
     )
-    request = await _signed(signer, draft)
-    received = ReceivedRequest("POST", request.target, request.headers, request.body)
-    verify_request(received, keys=[signer.public])
-    return request
+    return await _signed(signer, draft)
 
 
 async def _test_response(
     signer: PrivateKey, request: SignedMessage
 ) -> ReceivedResponse:
-    received = ReceivedRequest("POST", request.target, request.headers, request.body)
-    verified = verify_request(received, keys=[signer.public])
+    verified = _verified_request(signer, request)
     answer = await _signed(signer, draft_response(verified, time=_TIME, body=_BODY))
     response = ReceivedResponse(200, answer.headers, answer.body)
     _verify(signer, request, response)
@@ -97,13 +94,16 @@ async def _test_decryption(
     """Encrypt to one of our own keys and read it back, both ways."""
     draft = draft_request(target="/self-test", client_id="T", time=_TIME, body=_BODY)
     draft = encrypt(draft, entropy(CONTENT_KEY_BYTES), unwrapper.public)
-    sent = await _signed(signer, draft)
-    received = ReceivedRequest("POST", sent.target, sent.headers, sent.body)
-    verified = verify_request(received, keys=[signer.public])
+    verified = _verified_request(signer, await _signed(signer, draft))
     wrapped_key = read_encryption(verified).wrapped_key
     if decrypt(verified, await unwrapper.unwrap(wrapped_key)) != _BODY:
         msg = "decryption gave other bytes"
         raise ValueError(msg)
+
+
+def _verified_request(signer: PrivateKey, request: SignedMessage) -> VerifiedRequest:
+    received = ReceivedRequest("POST", request.target, request.headers, request.body)
+    return verify_request(received, keys=[signer.public])
 
 
 def _test_refusals(
