@@ -6,13 +6,13 @@ refused, and so is one that others could replace.
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from gateway.documents import Document, DocumentError, Problem
+from gateway.documents import Document, DocumentError, Location, Problem
 from gateway.errors import KeyringError
 from gateway.keys import manifest
 from gateway.keys.formats import fingerprint, read_private_key, read_public_key
@@ -23,6 +23,8 @@ from gateway.keys.ports import PrivateKey
 from gateway.protocol import PublicKey, sign, unwrap
 
 _MAX_KEY_BYTES: Final = 64 * 1024
+
+_Key = TypeVar("_Key")
 
 
 class FileKey:
@@ -79,12 +81,17 @@ class KeyringFolder:
     def _read(self) -> Keyring:
         _check_folder(self.folder)
         document = manifest.load(self.folder)
-        ring = document.value
-        problems: list[Problem] = []
-        partner = list(self._pairs(document, ring, problems))
-        platform = list(self._publics(document, ring, problems))
-        if problems:
-            raise DocumentError(problems)
+        ring, keys = document.value, _KeyFiles(self.folder, document)
+        partner = [
+            keys.pair(("partner", index), entry)
+            for index, entry in enumerate(ring.partner)
+        ]
+        platform = [
+            keys.public(("platform", index), entry)
+            for index, entry in enumerate(ring.platform)
+        ]
+        if keys.problems:
+            raise DocumentError(keys.problems)
         try:
             return Keyring.of(ring.generation, partner, platform)
         except KeyringError as error:
@@ -102,19 +109,48 @@ class KeyringFolder:
             return error.errno
         return folder.st_mode, *(_state_of(entry) for entry in entries)
 
-    def _pairs(
-        self, document: Document[Manifest], ring: Manifest, problems: list[Problem]
-    ) -> Iterator[tuple[KeyInfo, PrivateKey | None]]:
-        for index, entry in enumerate(ring.partner):
-            key: FileKey | None = None
-            try:
-                if (data := self._data(entry, private=True)) is not None:
-                    key = FileKey(entry.version, read_private_key(data))
-            except KeyringError as error:
-                place = ("partner", index, "key")
-                problems.append(document.problem(place, f"{entry.key}: {error.detail}"))
-            known = key.public if key else self._compromised(entry, _public_half)
-            yield _info(entry, PARTNER_USES, known), key
+
+class _KeyFiles:
+    """The key files that a manifest names, and what is wrong with them."""
+
+    def __init__(self, folder: Path, document: Document[Manifest]) -> None:
+        self.problems: list[Problem] = []
+        self._folder = folder
+        self._document = document
+
+    def pair(self, place: Location, entry: Entry) -> tuple[KeyInfo, PrivateKey | None]:
+        """Read one of the partner's pairs, if it is held."""
+        private = self._held(place, entry, read_private_key, private=True)
+        if private is None:
+            known = self._compromised(entry, _public_half)
+            return _info(entry, PARTNER_USES, known), None
+        key = FileKey(entry.version, private)
+        return _info(entry, PARTNER_USES, key.public), key
+
+    def public(self, place: Location, entry: Entry) -> KeyInfo:
+        """Read one of the platform's keys, if it is held."""
+        rsa = self._held(place, entry, read_public_key, private=False)
+        known = PublicKey(entry.version, rsa) if rsa else None
+        known = known or self._compromised(entry, read_public_key)
+        return _info(entry, PLATFORM_USES, known)
+
+    def _held(
+        self,
+        place: Location,
+        entry: Entry,
+        read: Callable[[bytes], _Key],
+        *,
+        private: bool,
+    ) -> _Key | None:
+        """Read a key that is held; a problem is noted, not raised."""
+        if entry.state not in HELD or entry.key is None:
+            return None
+        try:
+            return read(read_key_file(self._folder / entry.key, private=private))
+        except KeyringError as error:
+            text = f"{entry.key}: {error.detail}"
+            self.problems.append(self._document.problem((*place, "key"), text))
+            return None
 
     def _compromised(
         self, entry: Entry, read: Callable[[bytes], RSAPublicKey]
@@ -126,29 +162,10 @@ class KeyringFolder:
         if entry.state is not KeyState.COMPROMISED or entry.key is None:
             return None
         try:
-            data = read_key_file(self.folder / entry.key, private=False)
+            data = read_key_file(self._folder / entry.key, private=False)
             return PublicKey(entry.version, read(data))
         except KeyringError:
             return None
-
-    def _publics(
-        self, document: Document[Manifest], ring: Manifest, problems: list[Problem]
-    ) -> Iterator[KeyInfo]:
-        for index, entry in enumerate(ring.platform):
-            key: PublicKey | None = None
-            try:
-                if (data := self._data(entry, private=False)) is not None:
-                    key = PublicKey(entry.version, read_public_key(data))
-            except KeyringError as error:
-                place = ("platform", index, "key")
-                problems.append(document.problem(place, f"{entry.key}: {error.detail}"))
-            known = key or self._compromised(entry, read_public_key)
-            yield _info(entry, PLATFORM_USES, known)
-
-    def _data(self, entry: Entry, *, private: bool) -> bytes | None:
-        if entry.state not in HELD or entry.key is None:
-            return None
-        return read_key_file(self.folder / entry.key, private=private)
 
 
 def read_key_file(file: Path, *, private: bool) -> bytes:
