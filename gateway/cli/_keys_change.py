@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from gateway.cli._choices import add_choice
-from gateway.cli._ring import add_ring, folder_of, manifest_of
+from gateway.cli._ring import add_ring, add_which, folder_of, manifest_of
 from gateway.cli.options import add_json
 from gateway.keys.backends import folder as folders
 from gateway.keys.changes import Change, Party, difference
@@ -31,15 +30,7 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "version", metavar="VERSION", help="as `gateway keys list` has it"
     )
-    parser.add_argument(
-        "--platform", action="store_true", help="AlipayHK's key, not one of ours"
-    )
-    add_choice(
-        parser,
-        "--use",
-        Use,
-        help="which key is meant, where a version has one for each use",
-    )
+    add_which(parser)
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -52,7 +43,7 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 def carry_out(arguments: argparse.Namespace, step: Step) -> int:
     """Take a step with the key that is named, or try it, and say what it means."""
     folder = folder_of(arguments)
-    party = Party.PLATFORM if arguments.platform else Party.PARTNER
+    party: Party = arguments.party
     if arguments.dry_run:
         before = manifest_of(folder)
         after = step(before, party, arguments.version, arguments.use)

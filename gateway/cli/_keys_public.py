@@ -13,9 +13,8 @@ Examples:
 import argparse
 import json
 
-from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import facts_of
-from gateway.cli._ring import add_ring, folder_of, held, manifest_of
+from gateway.cli._ring import add_ring, add_which, folder_of, held, manifest_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
 from gateway.keys.changes import Party, find, section
@@ -35,15 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="pem",
         help="PEM, or base64 on one line (default: %(default)s)",
     )
-    parser.add_argument(
-        "--platform", action="store_true", help="AlipayHK's key, not one of ours"
-    )
-    add_choice(
-        parser,
-        "--use",
-        Use,
-        help="which key is meant, where a version has one for each use",
-    )
+    add_which(parser)
     add_ring(parser)
     add_json(parser)
 
@@ -52,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the public key that is meant."""
     folder = folder_of(arguments)
     ring = manifest_of(folder)
-    party = Party.PLATFORM if arguments.platform else Party.PARTNER
+    party: Party = arguments.party
     chosen = _chosen(ring, party, arguments.version, arguments.use)
     found = next(each for each in held(folder, ring) if each.entry is chosen)
     if found.public is None:

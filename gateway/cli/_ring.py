@@ -8,6 +8,7 @@ from shlex import quote
 
 from gateway import config
 from gateway.cli import UsageError
+from gateway.cli._choices import add_choice
 from gateway.cli.options import add_config, environment
 from gateway.errors import KeyringError
 from gateway.keys import manifest
@@ -52,6 +53,24 @@ def add_ring(parser: argparse.ArgumentParser) -> None:
         "--client",
         metavar="NAME",
         help="the client in the configuration (default: the only one)",
+    )
+
+
+def add_which(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which key of a ring a version means."""
+    parser.add_argument(
+        "--platform",
+        dest="party",
+        action="store_const",
+        const=Party.PLATFORM,
+        default=Party.PARTNER,
+        help="AlipayHK's key, not one of ours",
+    )
+    add_choice(
+        parser,
+        "--use",
+        Use,
+        help="which key is meant, where a version has one for each use",
     )
 
 
