@@ -15,6 +15,9 @@ from gateway.keys.keyring import Keyring
 POLL_SECONDS: Final = 0.4
 """A change is taken up after two equal looks: within a second."""
 
+_LOOKS_TO_WAIT: Final = 4
+"""A folder in which something always changes is read all the same: after 1.6 s."""
+
 _LOOKS_TO_TRY_AGAIN: Final = 25
 
 
@@ -127,17 +130,20 @@ class KeyStore:
     async def watch(self) -> None:
         """Reload when the source has changed and come to rest. Runs until cancelled.
 
-        A ring that was refused is tried again now and then: what was in its way may
+        It is not waited for long: other files in the folder may change for ever. A ring that was refused is tried again now and then: what was in its way may
         have been no change of the source, such as too many open files.
         """
-        before, looks = self._seen, 0
+        before, looks, waited = self._seen, 0, 0
         while True:
             await asyncio.sleep(POLL_SECONDS)
             now = await self._look()
             looks += 1
+            waited = waited + 1 if now != self._seen else 0
             again = self.problem is not None and looks % _LOOKS_TO_TRY_AGAIN == 0
-            if now == before and (now != self._seen or again):
+            at_rest = now == before and (waited or again)
+            if at_rest or waited == _LOOKS_TO_WAIT:
                 await self.reload()
+                waited = 0
             before = now
 
     async def _look(self) -> object:
