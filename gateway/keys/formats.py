@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.errors import KeyringError
 
 MINIMUM_BITS: Final = 2048
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _PRIVATE_LABELS: Final = {b"PRIVATE KEY", b"RSA PRIVATE KEY"}
 _PUBLIC_LABELS: Final = {b"PUBLIC KEY", b"RSA PUBLIC KEY"}
 
@@ -93,20 +93,29 @@ def _der(data: bytes, labels: set[bytes], wanted: str) -> bytes:
     """Take the DER out of PEM or bare base64."""
     if not data.strip():
         _fail("it is empty")
-    pem = _PEM.search(data)
-    if pem is None:
+    begin = _BEGIN.search(data)
+    if begin is None:
         return _from_base64(data)
-    label, body = pem.groups()
+    label = begin[1]
+    body, end, rest = data[begin.end() :].partition(b"-----END " + label + b"-----")
+    if not end:
+        _fail("it is PEM without an end: it was cut short")
     if b"ENCRYPTED" in label or b"Proc-Type" in body:
         _fail("it is encrypted with a passphrase; an unencrypted key belongs here")
-    if b"CERTIFICATE" in label:
-        _fail("it is a certificate; take its key out: openssl x509 -pubkey -noout")
-    if label in labels ^ (_PRIVATE_LABELS | _PUBLIC_LABELS):
-        other = "public" if wanted == "private" else "private"
-        _fail(f"it is a {other} key; a {wanted} key belongs here")
     if label not in labels:
-        _fail("it is PEM, but not an RSA key")
+        _fail(_what_else(label, wanted))
+    if _BEGIN.search(rest):
+        _fail("it holds more than one PEM block; one key belongs in a file")
     return _from_base64(body)
+
+
+def _what_else(label: bytes, wanted: str) -> str:
+    if b"CERTIFICATE" in label:
+        return "it is a certificate; take its key out: openssl x509 -pubkey -noout"
+    if label in _PRIVATE_LABELS | _PUBLIC_LABELS:
+        other = "public" if wanted == "private" else "private"
+        return f"it is a {other} key; a {wanted} key belongs here"
+    return "it is PEM, but not an RSA key"
 
 
 def _from_base64(data: bytes) -> bytes:

@@ -185,11 +185,15 @@ BOTH = {
     "other bytes": (b"\x00\xff\xfe", "it is neither PEM nor base64"),
     "a PEM without its end": (
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n",
-        "it is neither PEM nor base64",
+        "it is PEM without an end: it was cut short",
     ),
     "a PEM with two names": (
         b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
-        "it is neither PEM nor base64",
+        "it is PEM without an end: it was cut short",
+    ),
+    "many beginnings": (
+        b"-----BEGIN A-----" * 4000,
+        "it is PEM without an end: it was cut short",
     ),
     "a PEM of something": (
         b"-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n",
@@ -208,6 +212,16 @@ def test_what_is_no_key_is_told_as_what_it_is(read, data, message):
     with pytest.raises(KeyringError) as caught:
         read(data)
     assert caught.value.detail == message
+
+
+@pytest.mark.parametrize("second", ["partner", "platform"])
+def test_a_file_of_two_keys_is_refused(partner_key, platform_key, second):
+    """Which of the two was meant is not for us to guess."""
+    keys = {"partner": partner_key, "platform": platform_key}
+    with pytest.raises(KeyringError, match="more than one PEM block"):
+        read_private_key(private(partner_key) + private(keys[second]))
+    with pytest.raises(KeyringError, match="more than one PEM block"):
+        read_public_key(public(platform_key) + public(keys[second]))
 
 
 PRIVATE = {
