@@ -18,7 +18,7 @@ from gateway.config import Encryption, Settings
 from gateway.documents import Document, Problem
 from gateway.edge.upstream import HttpUpstream, open_session, tls_context
 from gateway.errors import KeyringError, SetupError
-from gateway.keys.backends.file import KeyringFolder, read_key_file
+from gateway.keys.backends.file import KeyringFolder, Others, read_key_file
 from gateway.keys.keyring import Keyring
 from gateway.keys.store import KeyringListener, KeyStore
 from gateway.relay.exchange import Relay
@@ -206,7 +206,7 @@ def tls_of(client: config.Client) -> ssl.SSLContext:
     tls = client.tls
     try:
         if tls.private_key is not None:
-            read_key_file(tls.private_key, private=True)
+            read_key_file(tls.private_key, Others.MAY_NOTHING)
         return tls_context(tls.ca_file, tls.certificate, tls.private_key)
     except KeyringError as error:
         msg = f"client {client.name}: tls.private_key: {error.detail}"

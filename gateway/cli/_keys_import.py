@@ -27,7 +27,7 @@ from gateway.cli._keys_add import entry_of, facts_of, headline
 from gateway.cli._ring import add_ring, folder_of, options_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
-from gateway.keys.backends.file import read_key_file
+from gateway.keys.backends.file import Others, read_key_file
 from gateway.keys.backends.folder import KeyFile, locked
 from gateway.keys.changes import Party, activate, add, find
 from gateway.keys.formats import (
@@ -104,7 +104,7 @@ def _read(name: str, party: Party | None) -> tuple[Party, bytes, RSAPublicKey]:
             public = read_public_key(data)
             return Party.PLATFORM, public_pem(public).encode(), public
         if name != "-":
-            data = read_key_file(Path(name), private=True)
+            data = read_key_file(Path(name), Others.MAY_NOTHING)
         private = read_private_key(data)
     except KeyringError as error:
         msg = f"{name}: {error.detail}"
@@ -115,7 +115,7 @@ def _read(name: str, party: Party | None) -> tuple[Party, bytes, RSAPublicKey]:
 def _data(name: str) -> bytes:
     if name == "-":
         return sys.stdin.buffer.read()
-    return read_key_file(Path(name), private=False)
+    return read_key_file(Path(name), Others.MAY_ALL)
 
 
 def _party(data: bytes) -> Party:

@@ -12,7 +12,7 @@ from gateway.cli._choices import add_choice
 from gateway.cli.options import add_config, environment
 from gateway.errors import KeyringError
 from gateway.keys import manifest
-from gateway.keys.backends.file import read_key_file
+from gateway.keys.backends.file import Others, read_key_file
 from gateway.keys.changes import Party, section
 from gateway.keys.formats import read_private_key, read_public_key
 from gateway.keys.manifest import Entry, Manifest
@@ -178,6 +178,7 @@ def _public(folder: Path, party: Party, entry: Entry) -> PublicKey | None:
     if entry.key is None:
         return None
     private = party is Party.PARTNER
-    data = read_key_file(folder / entry.key, private=private)
+    others = Others.MAY_NOTHING if private else Others.MAY_READ
+    data = read_key_file(folder / entry.key, others)
     rsa = read_private_key(data).public_key() if private else read_public_key(data)
     return PublicKey(entry.version, rsa)

@@ -1,12 +1,14 @@
 """Keys in the files of a folder: the default backend.
 
-The folder is read whole or not at all. A private key file that others may read is
-refused, and so is one that others could replace.
+The folder is read whole or not at all. What others could have put there is refused:
+keyring.yaml, a key file, or a folder that another user owns or may write to; and a
+private key file that others may so much as read.
 """
 
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from enum import IntEnum
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
@@ -25,6 +27,24 @@ from gateway.protocol import PublicKey, sign, unwrap
 _MAX_KEY_BYTES: Final = 64 * 1024
 
 _Key = TypeVar("_Key")
+
+
+class Others(IntEnum):
+    """What other users may do with a file. The value: the mode bits it must not have."""
+
+    MAY_NOTHING = 0o077
+    MAY_READ = 0o022
+    MAY_ALL = 0
+
+    @property
+    def deed(self) -> str:
+        """What they must not be able to do, for a message."""
+        return "read" if self is Others.MAY_NOTHING else "write to"
+
+    @property
+    def remedy(self) -> str:
+        """The command that ends it."""
+        return "chmod 600" if self is Others.MAY_NOTHING else "chmod go-w"
 
 
 class FileKey:
@@ -79,7 +99,7 @@ class KeyringFolder:
         return ring
 
     def _read(self) -> Keyring:
-        _check_folder(self.folder)
+        _check_keyring(self.folder)
         document = manifest.load(self.folder)
         ring, keys = document.value, _KeyFiles(self.folder, document)
         partner = [
@@ -107,7 +127,8 @@ class KeyringFolder:
             entries = sorted(os.scandir(self.folder), key=lambda entry: entry.name)
         except OSError as error:
             return error.errno
-        return folder.st_mode, *(_state_of(entry) for entry in entries)
+        access = folder.st_mode, folder.st_uid
+        return *access, *(_state_of(entry) for entry in entries)
 
 
 class _KeyFiles:
@@ -120,7 +141,7 @@ class _KeyFiles:
 
     def pair(self, place: Location, entry: Entry) -> tuple[KeyInfo, PrivateKey | None]:
         """Read one of the partner's pairs, if it is held."""
-        private = self._held(place, entry, read_private_key, private=True)
+        private = self._held(place, entry, read_private_key, Others.MAY_NOTHING)
         if private is None:
             known = self._compromised(entry, _public_half)
             return _info(entry, PARTNER_USES, known), None
@@ -129,7 +150,7 @@ class _KeyFiles:
 
     def public(self, place: Location, entry: Entry) -> KeyInfo:
         """Read one of the platform's keys, if it is held."""
-        rsa = self._held(place, entry, read_public_key, private=False)
+        rsa = self._held(place, entry, read_public_key, Others.MAY_READ)
         known = PublicKey(entry.version, rsa) if rsa else None
         known = known or self._compromised(entry, read_public_key)
         return _info(entry, PLATFORM_USES, known)
@@ -139,14 +160,13 @@ class _KeyFiles:
         place: Location,
         entry: Entry,
         read: Callable[[bytes], _Key],
-        *,
-        private: bool,
+        others: Others,
     ) -> _Key | None:
         """Read a key that is held; a problem is noted, not raised."""
         if entry.state not in HELD or entry.key is None:
             return None
         try:
-            return read(read_key_file(self._folder / entry.key, private=private))
+            return read(read_key_file(self._folder / entry.key, others))
         except KeyringError as error:
             text = f"{entry.key}: {error.detail}"
             self.problems.append(self._document.problem((*place, "key"), text))
@@ -162,14 +182,14 @@ class _KeyFiles:
         if entry.state is not KeyState.COMPROMISED or entry.key is None:
             return None
         try:
-            data = read_key_file(self._folder / entry.key, private=False)
+            data = read_key_file(self._folder / entry.key, Others.MAY_ALL)
             return PublicKey(entry.version, read(data))
         except KeyringError:
             return None
 
 
-def read_key_file(file: Path, *, private: bool) -> bytes:
-    """Read a key file, refusing a private one that is not ours alone.
+def read_key_file(file: Path, others: Others) -> bytes:
+    """Read a key file, refusing one with which others may do more than `others`.
 
     Raises:
         KeyringError: it cannot be read, is no file, or is too open.
@@ -180,9 +200,7 @@ def read_key_file(file: Path, *, private: bool) -> bytes:
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:
                 msg = "it is not a file of a key's size"
                 raise KeyringError(msg)
-            if private:
-                _check_private(stream.fileno(), status)
-                _check_parent(file.resolve().parent)
+            _check_access(stream.fileno(), file, others)
             return stream.read(_MAX_KEY_BYTES)
     except OSError as error:
         msg = f"it cannot be read: {error.strerror}"
@@ -194,32 +212,68 @@ def _open_at_once(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NONBLOCK)
 
 
-def _check_private(descriptor: int, status: os.stat_result) -> None:
-    if _is_read_only_mount(descriptor, status):
+def _check_access(descriptor: int, file: Path, others: Others) -> None:
+    """Refuse an open file that, or whose way, is not ours alone.
+
+    Raises:
+        KeyringError: others may do more than `others` with it, or replace it.
+        OSError: a folder on the way to it cannot be opened.
+    """
+    if others is Others.MAY_ALL:
         return
-    if status.st_mode & 0o077:
-        msg = f"others may read it (mode {status.st_mode & 0o777:04o}); chmod 600 it"
-        raise KeyringError(msg)
-    if status.st_uid not in (0, os.geteuid()):
-        msg = "it belongs to another user; chown it to the gateway's user"
-        raise KeyringError(msg)
+    status = os.fstat(descriptor)
+    if not _is_read_only_mount(descriptor, status):
+        if status.st_mode & others:
+            mode = f"{status.st_mode & 0o777:04o}"
+            msg = f"others may {others.deed} it (mode {mode}); {others.remedy} it"
+            raise KeyringError(msg)
+        if status.st_uid not in (0, os.geteuid()):
+            msg = "it belongs to another user; chown it to the gateway's user"
+            raise KeyringError(msg)
+    for folder in _folders_to(file):
+        _check_folder(folder)
 
 
 def _is_read_only_mount(descriptor: int, status: os.stat_result) -> bool:
     """Tell a mounted secret, whose modes the orchestrator sets, from a plain file.
 
     Kubernetes mounts secrets read-only, on a file system of their own, mode 0644
-    by default. A read-only root file system is not meant: an image holds no key.
+    by default, in a folder of mode 1777. A read-only root file system is not meant:
+    an image holds no key.
     """
     read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
     return read_only and status.st_dev != Path("/").stat().st_dev
+
+
+def _folders_to(file: Path) -> Iterator[Path]:
+    """Give the folders whose owners say what `file` is: its own, and each link's."""
+    while file.is_symlink():
+        yield file.parent.resolve()
+        file = file.parent / file.readlink()
+    yield file.parent.resolve()
+
+
+def _check_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        status = os.fstat(descriptor)
+        mounted = _is_read_only_mount(descriptor, status)
+    finally:
+        os.close(descriptor)
+    if status.st_mode & Others.MAY_READ and not status.st_mode & stat.S_ISVTX:
+        msg = "others may write to its folder and replace it; chmod go-w the folder"
+        raise KeyringError(msg)
+    if status.st_uid not in (0, os.geteuid()) and not mounted:
+        msg = "its folder is another user's; chown the folder to the gateway's user"
+        raise KeyringError(msg)
 
 
 def _public_half(data: bytes) -> RSAPublicKey:
     return read_private_key(data).public_key()
 
 
-def _check_folder(folder: Path) -> None:
+def _check_keyring(folder: Path) -> None:
+    """Refuse a folder that is none, and a keyring.yaml that others may have written."""
     try:
         resolved = folder.resolve(strict=True)
     except (OSError, RuntimeError) as error:  # links in circles, before Python 3.13
@@ -232,18 +286,15 @@ def _check_folder(folder: Path) -> None:
     if not resolved.is_dir():
         msg = f"{folder}: a keyring is a folder with a {manifest.FILE_NAME} in it"
         raise KeyringError(msg)
+    file = folder / manifest.FILE_NAME
     try:
-        _check_parent(resolved)
+        with open(file, "rb", opener=_open_at_once) as stream:
+            _check_access(stream.fileno(), file, Others.MAY_READ)
+    except OSError:
+        return  # reading it says so, with its place
     except KeyringError as error:
-        msg = f"{folder}: {error.detail}"
+        msg = f"{file}: {error.detail}"
         raise KeyringError(msg) from None
-
-
-def _check_parent(folder: Path) -> None:
-    mode = folder.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        msg = "anyone may write to its folder and replace it; chmod o-w the folder"
-        raise KeyringError(msg)
 
 
 def _info(entry: Entry, uses: frozenset[Use], public: PublicKey | None) -> KeyInfo:

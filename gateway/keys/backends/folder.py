@@ -220,8 +220,8 @@ def _check_ours(resolved: Path, folder: Path) -> None:
         # Root too: a key that root writes there is one its gateway cannot read.
         msg = f"{folder}: this folder is another user's; run this as that user"
         raise KeyringError(msg)
-    if status.st_mode & stat.S_IWOTH:
-        msg = f"{folder}: anyone may write to this folder; chmod o-w it first"
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        msg = f"{folder}: others may write to this folder; chmod go-w it first"
         raise KeyringError(msg)
     if (resolved / FILE_NAME).is_symlink():
         msg = (

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.documents import DocumentError
 from gateway.errors import DecryptionFailed, KeyringError, SetupError
 from gateway.keys import manifest
-from gateway.keys.backends.file import FileKey, KeyringFolder, read_key_file
+from gateway.keys.backends.file import FileKey, KeyringFolder, Others, read_key_file
 from gateway.keys.store import KeyStore
 from tests import peer
 
@@ -72,7 +72,7 @@ def file(folder):
 
 def refusal(file, *, private=True):
     with pytest.raises(KeyringError) as caught:
-        read_key_file(file, private=private)
+        read_key_file(file, Others.MAY_NOTHING if private else Others.MAY_READ)
     return caught.value.detail
 
 
@@ -281,7 +281,7 @@ def test_a_pipe_in_place_of_the_manifest_is_not_waited_for(folder):
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700, 0o500])
 def test_a_private_key_that_is_its_owners_alone_is_read(file, mode):
     file.chmod(mode)
-    assert read_key_file(file, private=True) == file.read_bytes()
+    assert read_key_file(file, Others.MAY_NOTHING) == file.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -295,15 +295,17 @@ def test_a_private_key_that_others_may_touch_is_refused(file, mode):
 def test_a_public_key_may_be_read_by_all(file, tmp_path):
     file.chmod(0o644)
     file.parent.chmod(0o777)
-    assert read_key_file(file, private=False) == file.read_bytes()
+    assert read_key_file(file, Others.MAY_ALL) == file.read_bytes()
 
 
-def seen_as(monkeypatch, *, uid=None, device=None):
+def seen_as(monkeypatch, *, uid=None, device=None, which=lambda _mode: True):
     """Let open files look as if they had another owner or were elsewhere."""
     fstat = os.fstat
 
     def other_fstat(descriptor):
         fields = list(fstat(descriptor))[:10]
+        if not which(fields[stat.ST_MODE]):
+            return os.stat_result(fields)
         fields[stat.ST_UID] = fields[stat.ST_UID] if uid is None else uid
         fields[stat.ST_DEV] = fields[stat.ST_DEV] if device is None else device
         return os.stat_result(fields)
@@ -325,7 +327,7 @@ def test_a_private_key_of_the_gateways_user_or_of_root_is_read(
 ):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     seen_as(monkeypatch, uid=owner)
-    assert read_key_file(file, private=True)
+    assert read_key_file(file, Others.MAY_NOTHING)
 
 
 def mounted(monkeypatch, *, read_only=True, device=-1):
@@ -339,7 +341,7 @@ def mounted(monkeypatch, *, read_only=True, device=-1):
 def test_a_read_only_secret_mount_is_excepted(file, monkeypatch, mode):
     file.chmod(mode)
     mounted(monkeypatch)
-    assert read_key_file(file, private=True)
+    assert read_key_file(file, Others.MAY_NOTHING)
 
 
 def test_a_mount_that_may_be_written_is_not_excepted(file, monkeypatch):
@@ -354,17 +356,62 @@ def test_a_read_only_root_file_system_is_not_excepted(file, monkeypatch):
     assert "others may read it" in refusal(file)
 
 
+# --- who else may have written what decides which keys are used --------------
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o620, 0o602])
+@pytest.mark.parametrize("name", ["keyring.yaml", "platform-1.pem"])
+def test_a_file_of_the_ring_that_others_may_write_to_is_refused(folder, name, mode):
+    (folder / name).chmod(mode)
+    with pytest.raises(SetupError) as caught:
+        KeyringFolder(folder).read()
+    text = f"{name}: others may write to it (mode {mode:04o}); chmod go-w it"
+    assert text in caught.value.detail
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file away takes root")
+@pytest.mark.parametrize("name", ["keyring.yaml", "platform-1.pem", "partner-1.pem"])
+def test_a_file_of_another_user_is_refused(folder, name):
+    os.chown(folder / name, 1001, -1)
+    with pytest.raises(SetupError) as caught:
+        KeyringFolder(folder).read()
+    assert f"{name}: it belongs to another user; chown it" in caught.value.detail
+
+
+def test_a_folder_of_another_user_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid)
+    seen_as(monkeypatch, uid=1001, which=stat.S_ISDIR)
+    with pytest.raises(KeyringError, match="its folder is another user's; chown"):
+        KeyringFolder(folder).read()
+
+
+@pytest.mark.parametrize("name", ["keyring.yaml", "platform-1.pem", "partner-1.pem"])
+def test_a_link_that_others_could_turn_elsewhere_is_refused(folder, tmp_path, name):
+    """Each link on the way decides, also one that lies in neither ring nor target."""
+    crossing, end = tmp_path / "crossing", tmp_path / "end"
+    crossing.mkdir(mode=0o700)
+    end.mkdir(mode=0o700)
+    (folder / name).rename(end / name)
+    (crossing / name).symlink_to(end / name)
+    (folder / name).symlink_to(Path("..", "crossing", name))
+    assert KeyringFolder(folder).read().generation == 1
+    crossing.chmod(0o770)
+    with pytest.raises(SetupError) as caught:
+        KeyringFolder(folder).read()
+    assert f"{name}: {WORLD}" in caught.value.detail
+
+
 # --- who else may replace it -------------------------------------------------
 
-WORLD = "anyone may write to its folder and replace it; chmod o-w the folder"
+WORLD = "others may write to its folder and replace it; chmod go-w the folder"
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o702, 0o703])
-def test_a_folder_that_anyone_may_write_to_is_refused(folder, mode):
+@pytest.mark.parametrize("mode", [0o777, 0o702, 0o703, 0o770, 0o720, 0o775])
+def test_a_folder_that_others_may_write_to_is_refused(folder, mode):
     folder.chmod(mode)
     with pytest.raises(KeyringError) as caught:
         KeyringFolder(folder).read()
-    assert caught.value.detail == f"{folder}: {WORLD}"
+    assert caught.value.detail == f"{folder / 'keyring.yaml'}: {WORLD}"
     assert refusal(folder / "partner-1.pem") == WORLD
 
 
@@ -397,7 +444,7 @@ def test_a_link_to_the_folder_is_followed_to_where_it_is(folder, tmp_path):
     (tmp_path / "link").symlink_to("ring")
     assert KeyringFolder(tmp_path / "link").read().generation == 1
     folder.chmod(0o777)
-    with pytest.raises(KeyringError, match="anyone may write"):
+    with pytest.raises(KeyringError, match="others may write"):
         KeyringFolder(tmp_path / "link").read()
 
 
@@ -441,7 +488,7 @@ def test_a_file_that_is_too_large_is_not_read(file):
     largest = 64 * 1024
     pem = file.read_bytes()
     file.write_bytes(pem + b"\n" * (largest - len(pem)))
-    assert read_key_file(file, private=True) == file.read_bytes()
+    assert read_key_file(file, Others.MAY_NOTHING) == file.read_bytes()
     os.truncate(file, largest + 1)
     assert refusal(file) == NO_FILE
     os.truncate(file, 1 << 40)  # sparse: it is on no disk

@@ -245,7 +245,7 @@ def test_a_file_is_no_folder(tmp_path):
 
 def test_a_folder_that_anyone_may_write_to_is_refused(ring):
     ring.chmod(0o777)
-    with pytest.raises(KeyringError, match="chmod o-w"):
+    with pytest.raises(KeyringError, match="chmod go-w"):
         locked(ring).__enter__()
 
 
