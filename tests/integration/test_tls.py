@@ -75,6 +75,26 @@ async def test_a_platform_with_a_certificate_of_the_pinned_authority_is_spoken_t
         assert (await house.caller.post()).header("Gateway-Verified") == "true"
 
 
+async def test_without_a_pinned_authority_the_systems_are_trusted(
+    run_house, pki, monkeypatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", str(pki / "ca.crt"))
+    async with run_house(wallet_tls=server_side(pki), scheme="https") as house:
+        assert (await house.caller.post()).header("Gateway-Verified") == "true"
+
+
+async def test_no_session_key_is_written_to_a_file_that_the_environment_names(
+    run_house, pki, tmp_path, monkeypatch
+):
+    keys = tmp_path / "session-keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
+    async with run_house(
+        wallet_tls=server_side(pki), scheme="https", client=PINNED
+    ) as house:
+        assert (await house.caller.post()).status == 200
+    assert not keys.exists()
+
+
 @pytest.mark.parametrize(
     ("name", "client"),
     [("wallet", {}), ("elsewhere", PINNED)],
