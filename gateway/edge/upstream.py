@@ -102,7 +102,8 @@ class HttpUpstream:
                 (name.decode("latin-1"), value.decode("latin-1"))
                 for name, value in response.raw_headers
             ]
-            _check_framing(response.status, headers)
+            _check_status_line(response)
+            _check_framing(headers)
             return ReceivedResponse(
                 response.status, headers, await self._read(response)
             )
@@ -225,7 +226,17 @@ def _is_spoiled(transport: asyncio.WriteTransport) -> bool:
     return not isinstance(protocol, ResponseHandler) or protocol.should_close
 
 
-def _check_framing(status: int, headers: Headers) -> None:
+def _check_status_line(response: aiohttp.ClientResponse) -> None:
+    """Refuse what HTTP/1 does not have; aiohttp's parser is lenient here."""
+    if response.version not in (aiohttp.HttpVersion10, aiohttp.HttpVersion11):
+        msg = "The answer is not HTTP/1.1 or HTTP/1.0."
+        raise ResponseMalformed(msg)
+    if not 200 <= response.status <= 599:  # RFC 9110, 15
+        msg = f"The answer's status is {response.status}, which ends no exchange."
+        raise ResponseMalformed(msg)
+
+
+def _check_framing(headers: Headers) -> None:
     """Refuse answers whose end or content two readers may see differently."""
     framing: dict[str, list[str]] = {name: [] for name in _FRAMING}
     for name, value in headers:
@@ -240,9 +251,6 @@ def _check_framing(status: int, headers: Headers) -> None:
         raise ResponseMalformed(msg)
     if any(encoding not in ("", "identity") for encoding in encodings):
         msg = "The answer is compressed, which was not asked for."
-        raise ResponseMalformed(msg)
-    if status < 200:
-        msg = f"The answer's status is {status}, which ends no exchange."
         raise ResponseMalformed(msg)
 
 
