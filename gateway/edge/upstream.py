@@ -33,7 +33,10 @@ from gateway.protocol import Headers, ReceivedResponse, SignedMessage
 _MAX_HEADER_BYTES: Final = 8190
 _KEEPALIVE_S: Final = 15.0
 _ATTEMPTS: Final = 2
-"""The second one only where the first died before a byte was written."""
+"""The second one only where a connection died before a byte was written."""
+
+_NO_CONNECTION: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+"""None was made, so none died: whoever does not answer is not asked twice."""
 
 _FRAMING: Final = ("content-length", "transfer-encoding", "content-encoding")
 _OUR_HEADERS: Final = (
@@ -80,8 +83,8 @@ class HttpUpstream:
             try:
                 return await self._attempt(request, body)
             except aiohttp.ClientError as error:
-                pooled_died = not isinstance(error, aiohttp.ClientConnectorError)
-                if left and pooled_died and not body.written:
+                died = not isinstance(error, _NO_CONNECTION)
+                if left and died and not body.written:
                     continue
                 _translate(error, written=body.written)
         raise AssertionError
@@ -272,6 +275,8 @@ def _translate(error: aiohttp.ClientError, *, written: bool) -> NoReturn:
 def _reason(error: aiohttp.ClientError) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its TLS certificate does not verify"
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return "none within connect_timeout_s"
     if not isinstance(error, aiohttp.ClientConnectorError):
         return type(error).__name__
     return reason_of(error.os_error)

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from types import SimpleNamespace
 
 import aiohttp
@@ -82,9 +82,37 @@ async def test_a_connection_that_takes_too_long_is_not_sent():
             f"https://127.0.0.1:{server.port}", connect_timeout_s=0.05
         ) as upstream,
     ):
-        with pytest.raises(UpstreamUnavailable, match="No connection") as caught:
+        with pytest.raises(UpstreamUnavailable, match="connect_timeout_s") as caught:
             await send(upstream)
     assert caught.value.outcome is Outcome.NOT_SENT
+    assert server.connections == 1, "it was tried again"
+
+
+async def test_a_host_that_answers_no_connection_is_asked_once(monkeypatch):
+    """Its queue of connections is full: the kernel drops whoever comes next."""
+    asked = []
+    connect = asyncio.get_running_loop().sock_connect
+
+    async def noted(sock, address):
+        asked.append(address)
+        await connect(sock, address)
+
+    with socket.socket() as full, ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            other = waiting.enter_context(socket.socket())
+            other.settimeout(0)
+            other.connect_ex(full.getsockname())
+        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", noted)
+        origin = f"http://127.0.0.1:{full.getsockname()[1]}"
+        async with reaching(origin, connect_timeout_s=0.1) as upstream:
+            with pytest.raises(
+                UpstreamUnavailable, match="connect_timeout_s"
+            ) as caught:
+                await send(upstream)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert len(asked) == 1
 
 
 async def test_a_name_that_does_not_resolve_is_told_in_words(monkeypatch):
@@ -129,7 +157,11 @@ class Session:
         if error:
             raise error
         yield SimpleNamespace(
-            status=200, raw_headers=[], content_length=0, content=Empty()
+            version=aiohttp.HttpVersion11,
+            status=200,
+            raw_headers=[],
+            content_length=0,
+            content=Empty(),
         )
 
 
@@ -223,9 +255,19 @@ def test_a_body_is_bytes_and_never_text():
 # --- answers that end no exchange --------------------------------------------
 
 
-@pytest.mark.parametrize("status", ["101 Switching Protocols", "099 X"])
-async def test_a_status_below_200_ends_no_exchange(status):
-    answer = f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
+@pytest.mark.parametrize(
+    "line",
+    [
+        "HTTP/1.1 101 Switching Protocols",
+        "HTTP/1.1 099 X",
+        "HTTP/1.1 600 X",
+        "HTTP/1.1 999 X",
+        "HTTP/2.0 200 OK",
+        "HTTP/0.9 200 OK",
+    ],
+)
+async def test_a_status_line_that_http_1_does_not_have_ends_no_exchange(line):
+    answer = f"{line}\r\nContent-Length: 0\r\n\r\n".encode()
     async with (
         Server(answer).running() as server,
         reaching(f"http://127.0.0.1:{server.port}") as upstream,
