@@ -32,8 +32,9 @@ class Telemetry:
 
     def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
         self.metrics = Metrics()
-        self.events = EventLog(stderr, CLOCK.now)
-        self._exchanges = ExchangeLog(stdout, CLOCK.now)
+        dropped = self.metrics.lines_dropped
+        self.events = EventLog(stderr, CLOCK.now, dropped("stderr"))
+        self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange."""

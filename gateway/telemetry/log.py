@@ -21,9 +21,10 @@ Now = Callable[[], datetime]
 class ExchangeLog:
     """One line per exchange, with the names of the metrics. An `Observer`."""
 
-    def __init__(self, stream: TextIO, now: Now) -> None:
-        self._lines = Lines(stream)
-        self._now = now
+    def __init__(
+        self, stream: TextIO, now: Now, on_dropped: Callable[[], None] = lambda: None
+    ) -> None:
+        self._lines = Lines(stream, now, on_dropped)
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Write the line of a finished exchange, without what does not apply."""
@@ -32,19 +33,20 @@ class ExchangeLog:
             for name, value in asdict(record).items()
             if value is not None
         }
-        self._lines.write({"time": _text(self._now()), "event": "exchange", **fields})
+        self._lines.write("exchange", fields)
 
 
 class EventLog:
     """What happens to the gateway itself. A `KeyringListener`."""
 
-    def __init__(self, stream: TextIO, now: Now) -> None:
-        self._lines = Lines(stream)
-        self._now = now
+    def __init__(
+        self, stream: TextIO, now: Now, on_dropped: Callable[[], None] = lambda: None
+    ) -> None:
+        self._lines = Lines(stream, now, on_dropped)
 
     def event(self, name: str, **fields: object) -> None:
         """Write a line for something that happened."""
-        self._lines.write({"time": _text(self._now()), "event": name, **fields})
+        self._lines.write(name, fields)
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""
@@ -68,7 +70,3 @@ class EventLog:
 
 def _version(ring: Keyring) -> str | None:
     return ring.active_signer.public.version if ring.active_signer else None
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")

@@ -70,6 +70,11 @@ class Metrics:
             "client",
         )
         self._in_flight = self._gauge("gateway_in_flight", "Exchanges under way.", "")
+        self._lines_dropped = self._counter(
+            "gateway_log_lines_dropped",
+            "Log lines that could not be written without waiting.",
+            "stream",
+        )
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Count a finished exchange."""
@@ -92,6 +97,10 @@ class Metrics:
     def count_in_flight(self, in_flight: Callable[[], int]) -> None:
         """Take the number of exchanges under way from there."""
         self._in_flight.set_function(in_flight)
+
+    def lines_dropped(self, stream: str) -> Callable[[], None]:
+        """Give what counts a log line of this stream that was dropped."""
+        return self._lines_dropped.labels(stream).inc
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note the generation that is in use."""

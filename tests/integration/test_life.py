@@ -1,6 +1,7 @@
 """Draining, readiness, logs and metrics of a running gateway."""
 
 import asyncio
+import io
 import json
 
 from tests import peer
@@ -110,6 +111,15 @@ async def test_a_reader_of_the_log_that_went_away_stops_no_traffic(house):
     try:
         assert (await house.caller.post()).status == 200
     finally:
-        import io
-
         house.stdout = io.StringIO()
+
+
+async def test_log_lines_that_are_dropped_are_counted_by_stream(house):
+    dropped = 'gateway_log_lines_dropped_total{stream="%s"}'
+    assert await house.metric(dropped % "stdout") == 0
+    stdout, house.stdout = house.stdout, io.StringIO()
+    stdout.close()
+    await house.caller.post()
+    await house.caller.post()
+    assert await house.metric(dropped % "stdout") == 2
+    assert await house.metric(dropped % "stderr") == 0

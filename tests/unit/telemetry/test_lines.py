@@ -1,9 +1,19 @@
+"""Lines for a reader who may be slow or gone: whole, timed, counted, never waited for."""
+
+import fcntl
 import json
 import os
+import resource
+import select
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pytest
 
 from gateway.telemetry.lines import Lines
+
+NOW = datetime(2026, 11, 23, 6, 0, 0, 123456, tzinfo=UTC)
+TIME = "2026-11-23T06:00:00.123+00:00"
 
 
 @pytest.fixture
@@ -14,38 +24,134 @@ def pipe():
         yield reader, writer
 
 
+class Counted(Lines):
+    """Lines whose drops are counted as a metric does it."""
+
+    def __init__(self, stream):
+        self.counted = 0
+        super().__init__(stream, lambda: NOW, self._count)
+
+    def _count(self):
+        self.counted += 1
+
+
 def read(reader):
     return [json.loads(line) for line in os.read(reader.fileno(), 1 << 20).splitlines()]
 
 
+def test_a_line_has_its_time_and_event_first(pipe):
+    reader, writer = pipe
+    Counted(writer).write("e", {"n": 1})
+    assert read(reader) == [{"time": TIME, "event": "e", "n": 1}]
+
+
 def test_a_line_that_would_have_to_wait_is_dropped_and_told_once_there_is_room(pipe):
     reader, writer = pipe
-    lines = Lines(writer)
+    lines = Counted(writer)
     for number in range(10_000):
-        lines.write({"n": number, "text": "x" * 100})
-    assert lines.dropped > 0
-    kept, dropped = read(reader), lines.dropped
-    assert len(kept) + dropped == 10_000
-    lines.write({"n": "after"})
+        lines.write("e", {"n": number, "text": "x" * 100})
+    dropped = lines.counted
+    assert dropped > 0
+    assert len(read(reader)) + dropped == 10_000
+    lines.write("e", {"n": "after"})
+    lines.write("e", {"n": "and on"})
     assert read(reader) == [
-        {"event": "log_lines_dropped", "count": dropped},
-        {"n": "after"},
+        {"time": TIME, "event": "log_lines_dropped", "count": dropped},
+        {"time": TIME, "event": "e", "n": "after"},
+        {"time": TIME, "event": "e", "n": "and on"},
     ]
-    assert lines.dropped == 0
+    assert lines.counted == dropped
+
+
+def test_what_was_dropped_is_told_in_one_write_with_the_line_behind_it(pipe):
+    """Else the second of two writes may have to wait, as in a pipe of one page."""
+    reader, writer = pipe
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    lines = Counted(writer)
+    for number in range(1, 4):
+        os.write(writer.fileno(), b"x" * select.PIPE_BUF)
+        lines.write("e", {"n": "dropped"})
+        os.read(reader.fileno(), select.PIPE_BUF)
+        lines.write("e", {"text": "x" * 3800})
+        told, line = read(reader)
+        assert (told["event"], told["count"]) == ("log_lines_dropped", 1)
+        assert len(line["text"]) == 3800
+        assert lines.counted == number
 
 
 def test_a_line_too_long_to_be_written_at_once_is_shortened_and_stays_json(pipe):
     reader, writer = pipe
-    Lines(writer).write({"event": "e", "reason": "\u9999" * 5000, "n": 1})
+    Counted(writer).write("e", {"reason": "\u9999" * 5000, "n": 1})
     (line,) = read(reader)
     assert line["event"] == "e"
     assert line["reason"] == "\u9999" * 400
     assert (line["n"], line["shortened"]) == (1, True)
 
 
-def test_a_reader_that_has_gone_costs_nothing(pipe):
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasons": ["a reason of a client's"] * 5000},
+        {"reasons": ["\u9999" * 5000] * 5000},
+        {"reasons": [["\u9999" * 100] * 100] * 100},
+        {f"text{number}": "\u9999" * 1000 for number in range(17)},
+        {"of": {f"client-{number}": "\u9999" * 100 for number in range(1000)}},
+        {f"n{number}": number for number in range(1000)},
+    ],
+    ids=["a list", "texts in a list", "lists in a list", "texts", "names", "fields"],
+)
+def test_whatever_its_fields_a_line_fits_into_one_write(pipe, fields):
     reader, writer = pipe
-    lines = Lines(writer)
+    Counted(writer).write("e", fields)
+    data = os.read(reader.fileno(), 1 << 20)
+    assert len(data) <= select.PIPE_BUF
+    line = json.loads(data)
+    assert (line["time"], line["event"], line["shortened"]) == (TIME, "e", True)
+
+
+def test_a_list_that_is_too_long_keeps_its_beginning(pipe):
+    reader, writer = pipe
+    Counted(writer).write("e", {"reasons": [f"reason {n}" for n in range(5000)]})
+    (line,) = read(reader)
+    assert line["reasons"] == [f"reason {n}" for n in range(20)]
+
+
+def test_a_reader_that_has_gone_costs_nothing_but_is_counted(pipe):
+    reader, writer = pipe
+    lines = Counted(writer)
     reader.close()
-    lines.write({"n": 1})
-    lines.write({"n": 2})
+    lines.write("e", {"n": 1})
+    lines.write("e", {"n": 2})
+    assert lines.counted == 2
+
+
+def test_a_line_that_a_full_disk_does_not_take_is_counted():
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        lines = Counted(full)
+        lines.write("e", {"n": 1})
+    assert lines.counted == 1
+
+
+@contextmanager
+def files_no_longer_than(size):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_half_a_line_is_counted_as_dropped_and_spoils_no_other(tmp_path):
+    file = tmp_path / "log"
+    with file.open("w") as stream:
+        lines = Counted(stream)
+        with files_no_longer_than(100):
+            for number in range(3):
+                lines.write("e", {"n": number})
+        lines.write("e", {"n": "after"})
+    whole, torn, *rest = file.read_text().splitlines()
+    assert json.loads(whole)["n"] == 0
+    assert torn.startswith('{"time"')
+    assert [json.loads(line)["event"] for line in rest] == ["log_lines_dropped", "e"]
+    assert (json.loads(rest[0])["count"], lines.counted) == (2, 2)

@@ -18,6 +18,7 @@ CONTRACT = {
     "gateway_keyring_reload_failures_total": {"client"},
     "gateway_in_flight": set(),
     "gateway_clock_skew_seconds": {"client"},
+    "gateway_log_lines_dropped_total": {"stream"},
 }
 
 
@@ -59,6 +60,7 @@ WHOLE = {
 def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics(exchange(**WHOLE))
     metrics.loaded("hk", Keyring.of(1, [], []))
+    metrics.lines_dropped("stdout")
     found = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -237,3 +239,11 @@ def test_a_label_with_signs_of_its_own_breaks_no_line(metrics):
     assert counted(metrics, "gateway_exchanges_total") == {
         ('a"b\\c\nd', "verified", "/pay"): 1
     }
+
+
+def test_log_lines_that_are_dropped_are_counted_and_begin_at_zero(metrics):
+    drop = metrics.lines_dropped("stdout")
+    assert counted(metrics, "gateway_log_lines_dropped_total") == {("stdout",): 0}
+    drop()
+    drop()
+    assert counted(metrics, "gateway_log_lines_dropped_total") == {("stdout",): 2}
