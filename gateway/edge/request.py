@@ -13,7 +13,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.web_request import BaseRequest
 
 from gateway.errors import InvalidRequest, RequestTooLarge
-from gateway.protocol.outgoing import check_target
+from gateway.relay.exchange import check_call_target
 from gateway.relay.routes import Call
 
 _OURS: Final = frozenset({"gateway-encrypt", "gateway-client", "gateway-exchange-id"})
@@ -42,7 +42,7 @@ async def read_call(request: BaseRequest, limits: Limits) -> Call:
         InvalidRequest: it is not HTTP as it must be, or has a reserved header.
         RequestTooLarge: its body is over the limit.
     """
-    target = _target(request)
+    target = check_call_target(request.raw_path)
     _check_headers(request)
     client, encrypt = _one(request, "Gateway-Client"), _wish(request)
     return Call(target, await _read_body(request, limits), client, encrypt)
@@ -74,14 +74,6 @@ def _too_large(limits: Limits) -> RequestTooLarge:
     return RequestTooLarge(
         f"The body is over {limits.max_body_bytes} bytes (inbound.max_body_bytes)."
     )
-
-
-def _target(request: BaseRequest) -> str:
-    try:
-        return check_target(request.raw_path)
-    except ValueError as error:
-        msg = f"The request-target is not valid: {error}."
-        raise InvalidRequest(msg) from None
 
 
 def _check_headers(request: BaseRequest) -> None:

@@ -9,7 +9,7 @@ bytes that are passed back.
 
 from dataclasses import dataclass, field
 
-from gateway.errors import ResponseStale
+from gateway.errors import InvalidRequest, ResponseStale
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.protocol import (
@@ -32,6 +32,7 @@ from gateway.protocol import (
     signature_base,
     verify_response,
 )
+from gateway.protocol.outgoing import check_target
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Client, Route, Routes
 
@@ -81,6 +82,7 @@ class Relay:
         route = self._routes.find(call)
         record.client, record.route = route.client.name, route.path
         record.encrypted = route.encryption_for(call.encrypt)
+        check_call_target(call.target)
         check_request_body(call.body)
         answer = await self._exchange(route, call, record)
         record.code = VERIFIED if answer.verified else REFUSED
@@ -146,6 +148,19 @@ class Relay:
             record.verified_by = response.key_version
             record.clock_skew_s = (response.time - now).total_seconds()
         return response
+
+
+def check_call_target(target: str) -> str:
+    """Give `target` back if it can be sent and signed as it stands.
+
+    Raises:
+        InvalidRequest: it is no path, or holds what must be escaped.
+    """
+    try:
+        return check_target(target)
+    except ValueError as error:
+        msg = f"The request-target is not valid: {error}."
+        raise InvalidRequest(msg) from None
 
 
 def _encrypt(client: Client, ring: Keyring, draft: Draft, content_key: bytes) -> Draft:

@@ -574,3 +574,19 @@ async def test_the_code_of_a_failure_is_left_to_the_edge(scene):
 
 def test_the_tests_own_ciphertext_is_base64_on_one_line():
     assert base64.b64decode(peer.seal(b"{}" * 99), validate=True)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"{peer.TARGET}?a=b c",
+        f"{peer.TARGET}?q=香",
+        f"{peer.TARGET}?",
+        peer.TARGET + "?%",
+    ],
+)
+async def test_a_target_that_must_be_escaped_is_an_error_of_the_taxonomy(scene, target):
+    with pytest.raises(InvalidRequest, match="request-target") as caught:
+        await scene.exchange(Call(target, peer.REQUEST_BODY))
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert "send" not in scene.steps
