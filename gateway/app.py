@@ -12,8 +12,9 @@ from typing import Final, TextIO
 from aiohttp import web
 
 from gateway.config import Settings
-from gateway.edge.admin import admin_app
-from gateway.edge.inbound import Inbound, InboundServer
+from gateway.edge.admin import admin_server
+from gateway.edge.connection import Server
+from gateway.edge.inbound import Inbound
 from gateway.edge.listener import Listener, listening
 from gateway.edge.request import Limits
 from gateway.errors import SetupError
@@ -130,8 +131,9 @@ class Gateway:
         started: Callable[[Listener, Listener], None],
     ) -> None:
         settings, metrics = self._plant.settings, self._telemetry.metrics
-        app = admin_app(self.reasons, self.warnings, metrics.expose)
-        admin = web.AppRunner(app, access_log=None)
+        admin = web.ServerRunner(
+            admin_server(self.reasons, self.warnings, metrics.expose)
+        )
         async with listening(
             admin, *settings.admin.listen, setting="admin.listen"
         ) as admin_listener:
@@ -139,7 +141,7 @@ class Gateway:
             inbound = Inbound(relay, _limits(settings), self._telemetry, CLOCK, ENTROPY)
             metrics.count_in_flight(lambda: inbound.in_flight)
             server = web.ServerRunner(
-                InboundServer(inbound), shutdown_timeout=_MARGIN_S
+                Server(inbound.handle, inbound.refuse), shutdown_timeout=_MARGIN_S
             )
             try:
                 async with listening(

@@ -1,16 +1,20 @@
 """Health and metrics for operators, on a listener of their own."""
 
+import json
 from collections.abc import Callable
+from http import HTTPStatus
 
-from aiohttp import web
+from aiohttp.web_request import BaseRequest
+
+from gateway.edge.connection import Response, Server
 
 
-def admin_app(
+def admin_server(
     reasons: Callable[[], list[str]],
     warnings: Callable[[], list[str]],
     metrics: Callable[[], bytes],
-) -> web.Application:
-    """Make the admin listener's application.
+) -> Server:
+    """Make the admin listener's server.
 
     Args:
         reasons: gives why the gateway is not ready; empty if it is.
@@ -18,20 +22,32 @@ def admin_app(
         metrics: gives all metrics in Prometheus' text format.
     """
 
-    async def livez(_: web.Request) -> web.Response:
-        return web.json_response({"live": True})
+    def livez() -> Response:
+        return _json({"live": True})
 
-    async def readyz(_: web.Request) -> web.Response:
+    def readyz() -> Response:
         why = reasons()
         body = {"ready": not why, "reasons": why, "warnings": warnings()}
-        return web.json_response(body, status=503 if why else 200)
+        return _json(body, HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK)
 
-    async def expose(_: web.Request) -> web.Response:
+    def expose() -> Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
-        return web.Response(body=metrics(), headers=headers)
+        return Response(body=metrics(), headers=headers)
 
-    app = web.Application()
-    app.router.add_get("/livez", livez)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", expose)
-    return app
+    pages = {"/livez": livez, "/readyz": readyz, "/metrics": expose}
+
+    async def handle(request: BaseRequest) -> Response:
+        page = pages.get(request.path)
+        if page is None:
+            return Response(status=HTTPStatus.NOT_FOUND)
+        if request.method not in ("GET", "HEAD"):
+            allow = {"Allow": "GET, HEAD"}
+            return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
+        return page()
+
+    return Server(handle, lambda _: Response(status=HTTPStatus.BAD_REQUEST))
+
+
+def _json(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:
+    headers = {"Content-Type": "application/json; charset=utf-8"}
+    return Response(status=status, body=json.dumps(body).encode(), headers=headers)

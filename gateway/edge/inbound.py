@@ -6,7 +6,6 @@ How a request is read is in `gateway.edge.request`.
 import asyncio
 import re
 import traceback
-from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_request import BaseRequest
 
+from gateway.edge.connection import Response
 from gateway.edge.problems import problem
 from gateway.edge.request import Limits, read_call
 from gateway.errors import (
@@ -28,9 +28,6 @@ from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
 from gateway.relay.exchange import Answer, Relay
 from gateway.relay.ports import Clock, Entropy
-
-_IDLE_S: Final = 75.0
-"""How long a connection may wait for a whole request head: the first, or the next."""
 
 _NOT_POST: Final = "Every call of this gateway is a POST."
 _METHOD: Final = re.compile(r"'[A-Za-z]{1,20} /")
@@ -98,11 +95,14 @@ class Inbound:
             self._observer(record)
         return response
 
-    def refuse(self, error: ExchangeError) -> web.Response:
+    def refuse(self, cause: BaseException | None) -> web.Response:
         """Answer what was not HTTP at all."""
+        error: ExchangeError = MethodNotAllowed(_NOT_POST)
+        if not isinstance(cause, BadHttpMethod) or not _METHOD.search(cause.message):
+            reason = type(cause).__name__
+            error = InvalidRequest(f"The request is not HTTP as it must be ({reason}).")
         record = ExchangeRecord(self._entropy(16).hex())
         response = _failed(error, record)
-        response.force_close()
         self._observer(record)
         return response
 
@@ -144,50 +144,12 @@ class Inbound:
         return self._entropy(16).hex()
 
 
-class InboundServer(web.Server):
-    """aiohttp's low-level server, answering malformed HTTP with problems too."""
-
-    def __init__(self, inbound: Inbound) -> None:
-        super().__init__(
-            inbound.handle,
-            access_log=None,
-            auto_decompress=False,  # a body is the bytes that were sent
-            keepalive_timeout=_IDLE_S,
-        )
-        self.inbound = inbound
-
-    def __call__(self) -> web.RequestHandler:
-        """Make the protocol of one connection."""
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Connection(web.RequestHandler):
-    """A connection whose parse errors are problems and leave no request in a log."""
-
-    def handle_error(
-        self,
-        request: BaseRequest,  # noqa: ARG002 - aiohttp's signature
-        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,  # noqa: ARG002
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        assert isinstance(self._manager, InboundServer)  # noqa: S101
-        error: ExchangeError = MethodNotAllowed(_NOT_POST)
-        if not isinstance(exc, BadHttpMethod) or not _METHOD.search(exc.message):
-            reason = type(exc).__name__
-            error = InvalidRequest(f"The request is not HTTP as it must be ({reason}).")
-        return self._manager.inbound.refuse(error)
-
-    def log_exception(self, *args: object, **kwargs: object) -> None:
-        """Log nothing: the text of a parse error quotes the request."""
-
-
 def _passed_on(answer: Answer, record: ExchangeRecord) -> web.Response:
     headers = _chosen(answer.headers)
     if record.tracer_id is not None:
         headers["Tracer-Id"] = record.tracer_id
     headers["Gateway-Verified"] = "true" if answer.verified else "false"
-    response = web.Response(status=answer.status, body=answer.body, headers=headers)
+    response = Response(status=answer.status, body=answer.body, headers=headers)
     record.response_bytes = len(answer.body)
     return _finished(response, record)
 

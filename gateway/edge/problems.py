@@ -7,7 +7,11 @@ from typing import Final
 
 from aiohttp import web
 
+from gateway.edge.connection import Response
 from gateway.errors import ExchangeError
+
+PROBLEM_TYPE: Final = "application/problem+json"
+"""The media type of a problem: no answer of AlipayHK's is passed on with it."""
 
 STATUS: Final = MappingProxyType(
     {
@@ -52,10 +56,10 @@ def problem(error: ExchangeError, exchange_id: str) -> web.Response:
         "outcome": str(error.outcome),
         "exchange_id": exchange_id,
     }
-    response = web.Response(
+    response = Response(
         status=status,
         body=json.dumps(members).encode(),
-        content_type="application/problem+json",
+        headers={"Content-Type": PROBLEM_TYPE},
     )
     if error.code == "method_not_allowed":
         response.headers["Allow"] = "POST"

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from tests import peer
 from tests.integration.caller import read_answer
 from tests.integration.conftest import point_at
-from tests.integration.wallet import Arrived
+from tests.integration.wallet import Arrived, Reply
 
 AWKWARD = {
     "duplicate keys": b'{"a":1,"a":2}',
@@ -190,6 +190,23 @@ async def test_cookies_of_alipayhk_are_neither_kept_nor_passed_on(house):
     first, _ = await house.caller.post(), await house.caller.post()
     assert first.header("Set-Cookie") is None
     assert house.wallet.arrived[1].header("Cookie") is None
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_an_answer_without_a_content_type_is_passed_on_without_one(
+    house, verified
+):
+    def untyped(request):
+        if not verified:
+            return Reply(200, [], peer.FAILURE)
+        reply = house.wallet.success(request)
+        reply.headers = peer.with_header(reply.headers, "Content-Type")
+        return reply
+
+    house.wallet.answer = untyped
+    got = await house.caller.post()
+    assert got.header("Gateway-Verified") == str(verified).lower()
+    assert got.header("Content-Type") is None
 
 
 async def test_alipayhks_own_status_is_passed_on_when_it_is_verified(house):

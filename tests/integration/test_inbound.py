@@ -290,10 +290,97 @@ async def test_a_refused_request_ends_its_connection_so_that_no_byte_is_read_twi
 
 
 async def test_a_connection_that_never_sends_a_whole_head_is_closed(house, monkeypatch):
-    monkeypatch.setattr("gateway.edge.inbound._IDLE_S", 0.2)
+    monkeypatch.setattr("gateway.edge.connection._IDLE_S", 0.2)
     house.gateway.stop()  # the limit is read when a listener is made
     async with running(house):
         reader, writer = await asyncio.open_connection("127.0.0.1", house.caller.port)
         writer.write(f"POST {TARGET} HTTP/1.1\r\nHost: g\r\nX-Slow: ".encode())
         assert await reader.read() == b""
         writer.close()
+
+
+# --- callers that close their half --------------------------------------------
+
+
+async def post_and_close_half(house, data):
+    """Send it, close our half, and wait until the gateway has seen that."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.caller.port)
+    writer.write(data)
+    writer.write_eof()
+    await house.admin_get("/livez")
+    return reader, writer
+
+
+async def ends(reader):
+    """Tell whether the gateway ends the connection by itself, and soon."""
+    async with asyncio.timeout(5):
+        return await reader.read() == b""
+
+
+KEPT = request(headers=("Host: g", f"Content-Length: {len(BODY)}"))
+
+
+async def test_a_caller_that_closes_its_half_gets_its_answer(house):
+    answering = asyncio.Event()
+
+    async def answer(arrived):
+        await answering.wait()
+        return house.wallet.success(arrived)
+
+    house.wallet.answer = answer
+    reader, writer = await post_and_close_half(house, KEPT)
+    await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+    answering.set()
+    assert (await read_answer(reader)).body == peer.SUCCESS
+    assert await ends(reader)
+    assert house.exchanges[-1]["code"] == "verified"
+    writer.close()
+
+
+async def test_each_of_several_requests_before_a_closed_half_is_answered(house):
+    house.wallet.answer = lambda r: house.wallet.signed(r, r.body)
+    bodies = [b'{"n":%d}' % n for n in range(3)]
+    data = b"".join(
+        request(headers=("Host: g", f"Content-Length: {len(body)}"), body=body)
+        for body in bodies
+    )
+    reader, writer = await post_and_close_half(house, data)
+    assert [(await read_answer(reader)).body for _ in bodies] == bodies
+    assert await ends(reader)
+    writer.close()
+
+
+async def test_a_half_that_is_closed_within_a_body_ends_the_request_at_once(house):
+    head = f"POST {TARGET} HTTP/1.1\r\nHost: g\r\nContent-Length: 9\r\n\r\n{{"
+    reader, writer = await post_and_close_half(house, head.encode())
+    async with asyncio.timeout(5):
+        assert (await read_answer(reader)).code == "invalid_request"
+    assert await ends(reader)
+    assert house.wallet.arrived == []
+    writer.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"POST / HTTP/1.1\r\nHost"])
+async def test_a_half_that_is_closed_before_a_whole_head_ends_the_connection(
+    house, data
+):
+    reader, writer = await post_and_close_half(house, data)
+    assert await ends(reader)
+    assert house.exchanges == []
+    writer.close()
+
+
+async def test_a_half_that_is_closed_after_an_answer_ends_the_connection(house):
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.caller.port)
+    writer.write(KEPT)
+    assert (await read_answer(reader)).status == 200
+    writer.write_eof()
+    assert await ends(reader)
+    writer.close()
+
+
+async def test_spaces_in_a_request_line_are_one_and_nothing_of_them_goes_on(house):
+    """RFC 9112, 3 lets a recipient read it so; aiohttp does, and hides it."""
+    got = await house.caller.raw(request(f"POST   {TARGET}?a=b  HTTP/1.1"))
+    assert got.status == 200
+    assert house.wallet.arrived[0].target == TARGET + "?a=b"

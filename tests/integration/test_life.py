@@ -4,6 +4,8 @@ import asyncio
 import io
 import json
 
+import pytest
+
 from tests import peer
 
 ROUTE = f'client="hk",route="{peer.TARGET}"'
@@ -38,6 +40,31 @@ async def test_health_is_told_on_the_admin_listener_alone(house):
     assert (ready.status, json.loads(ready.body)["reasons"]) == (200, [])
     for path in ("/livez", "/readyz", "/metrics"):
         assert (await house.caller.post(target=path)).status == 404
+
+
+ADMIN = {
+    "a page": (b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+    "the head of a page": (b"HEAD /readyz HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+    "a page with a query": (b"GET /metrics?x=1 HTTP/1.1\r\nHost: a\r\n\r\n", 200),
+    "no page": (b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404),
+    "another method": (b"POST /livez HTTP/1.1\r\nHost: a\r\n\r\n", 405),
+    "no HTTP": (b"canary\r\n\r\n", 400),
+}
+
+
+@pytest.mark.parametrize(("data", "status"), ADMIN.values(), ids=ADMIN.keys())
+async def test_the_admin_listener_shows_nothing_of_the_library_it_is_made_with(
+    house, caplog, data, status
+):
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.admin.port)
+    writer.write(data)
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    writer.close()
+    assert head.split(" ")[1] == str(status)
+    assert "Server:" not in head
+    assert "aiohttp" not in head
+    assert ("Allow: GET, HEAD" in head) is (status == 405)
+    assert caplog.text == ""
 
 
 async def test_each_exchange_is_one_line_with_the_names_of_the_metrics(house):
