@@ -6,6 +6,8 @@ How a request is read is in `gateway.edge.request`.
 import asyncio
 import re
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +17,7 @@ from aiohttp.web_request import BaseRequest
 
 from gateway.edge.connection import Response
 from gateway.edge.problems import problem
-from gateway.edge.request import Limits, read_call
+from gateway.edge.request import Arriving, Limits, read_call
 from gateway.errors import (
     ExchangeError,
     InternalError,
@@ -62,6 +64,8 @@ class Inbound:
     ) -> None:
         self.in_flight = 0
         self.draining = False
+        self._requests = 0
+        self._arriving = Arriving()
         self._relay = relay
         self._limits = limits
         self._observer = observer
@@ -74,8 +78,8 @@ class Inbound:
         self._relay, self._limits = relay, limits
 
     async def idle(self) -> None:
-        """Wait until no exchange is under way."""
-        while self.in_flight:
+        """Wait until no request is under way, be it that its body still arrives."""
+        while self._requests:
             self._ended.clear()
             await self._ended.wait()
 
@@ -83,11 +87,11 @@ class Inbound:
         """Answer one request. Never raises for what a caller or AlipayHK did."""
         record = ExchangeRecord(self._exchange_id(request))
         started = self._clock.monotonic()
-        self.in_flight += 1
+        self._requests += 1
         try:
             response = await self._answer(request, record)
         finally:
-            self.in_flight -= 1
+            self._requests -= 1
             self._ended.set()
             if not record.code:  # cut off, because the gateway ends
                 _defect(record)
@@ -112,9 +116,11 @@ class Inbound:
         try:
             self._check_load()
             self._check_method(request)
-            call = await read_call(request, self._limits)
+            call = await read_call(request, self._limits, self._arriving)
             record.request_bytes = len(call.body)
-            response = _passed_on(await self._relay.exchange(call, record), record)
+            with self._place():
+                answer = await self._relay.exchange(call, record)
+            response = _passed_on(answer, record)
         except ExchangeError as error:
             response = _failed(error, record)
         except Exception as error:  # noqa: BLE001 - the last resort: fail closed
@@ -124,8 +130,21 @@ class Inbound:
             response.force_close()
         return response
 
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """Hold one of the places for exchanges: only once the body is there.
+
+        Else callers that send slowly would hold them all, and send nothing.
+        """
+        self._check_load()
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
     def _check_load(self) -> None:
-        if self.in_flight > self._limits.max_concurrent:
+        if self.in_flight >= self._limits.max_concurrent:
             msg = (
                 f"{self._limits.max_concurrent} exchanges are under way; send again "
                 "later (inbound.max_concurrent)."

@@ -6,13 +6,15 @@ credential.
 """
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.web_request import BaseRequest
 
-from gateway.errors import InvalidRequest, RequestTooLarge
+from gateway.errors import InvalidRequest, Overloaded, RequestTooLarge
 from gateway.relay.exchange import check_call_target
 from gateway.relay.routes import Call
 
@@ -34,21 +36,64 @@ class Limits:
     max_concurrent: int
     body_timeout_s: float
 
+    @property
+    def max_arriving_bytes(self) -> int:
+        """How many bytes of bodies may be here before their requests are whole.
 
-async def read_call(request: BaseRequest, limits: Limits) -> Call:
+        As many as exchanges may hold: bytes and not bodies, so that who sends
+        slowly, and has sent little, takes little from others.
+        """
+        return self.max_body_bytes * self.max_concurrent
+
+
+class Arriving:
+    """Counts the bytes of all bodies that are still arriving."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    @contextmanager
+    def body(self, limits: Limits) -> Iterator[Callable[[bytes], None]]:
+        """Give what counts each piece of one body, until the body is whole.
+
+        Raises:
+            Overloaded: of what it gives: there is no room for this piece.
+        """
+        mine = 0
+
+        def count(piece: bytes) -> None:
+            nonlocal mine
+            if self._held + len(piece) > limits.max_arriving_bytes:
+                msg = "Too many bodies are arriving at once; send again later."
+                raise Overloaded(msg)
+            mine += len(piece)
+            self._held += len(piece)
+
+        try:
+            yield count
+        finally:
+            self._held -= mine
+
+
+async def read_call(request: BaseRequest, limits: Limits, arriving: Arriving) -> Call:
     """Read a POST to its end.
 
     Raises:
         InvalidRequest: it is not HTTP as it must be, or has a reserved header.
         RequestTooLarge: its body is over the limit.
+        Overloaded: too much of other bodies is here already.
     """
     target = check_call_target(request.raw_path)
     _check_headers(request)
     client, encrypt = _one(request, "Gateway-Client"), _wish(request)
-    return Call(target, await _read_body(request, limits), client, encrypt)
+    with arriving.body(limits) as count:
+        body = await _read_body(request, limits, count)
+    return Call(target, body, client, encrypt)
 
 
-async def _read_body(request: BaseRequest, limits: Limits) -> bytes:
+async def _read_body(
+    request: BaseRequest, limits: Limits, count: Callable[[bytes], None]
+) -> bytes:
     if (request.content_length or 0) > limits.max_body_bytes:
         raise _too_large(limits)
     await _continue(request)
@@ -61,6 +106,7 @@ async def _read_body(request: BaseRequest, limits: Limits) -> bytes:
                 size += len(chunk)
                 if size > limits.max_body_bytes:
                     raise _too_large(limits)
+                count(chunk)
     except TimeoutError:
         msg = f"The body took over {limits.body_timeout_s:g} s to arrive."
         raise InvalidRequest(msg) from None

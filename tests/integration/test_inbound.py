@@ -299,6 +299,86 @@ async def test_a_connection_that_never_sends_a_whole_head_is_closed(house, monke
         writer.close()
 
 
+# --- bodies that take their time ----------------------------------------------
+
+
+async def begin(house, body, sent):
+    """Begin a request and send so much of its body, once the gateway reads it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.caller.port)
+    writer.write(
+        f"POST {TARGET} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n"
+        f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    )
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body[:sent])
+    return reader, writer
+
+
+async def test_a_body_that_is_still_arriving_takes_no_exchange_from_others(run_house):
+    async with run_house(inbound={"max_concurrent": 1}) as house:
+        slow = [await begin(house, BODY, 3) for _ in range(3)]
+        assert await house.metric("gateway_in_flight") == 0
+        assert (await house.caller.post()).status == 200
+        for reader, writer in slow:
+            writer.write(BODY[3:])
+            assert (await read_answer(reader)).status == 200
+            writer.close()
+
+
+async def test_a_body_that_arrives_when_all_exchanges_are_taken_is_overloaded(
+    run_house,
+):
+    async with run_house(inbound={"max_concurrent": 1}) as house:
+        answering = asyncio.Event()
+
+        async def answer(arrived):
+            await answering.wait()
+            return house.wallet.success(arrived)
+
+        house.wallet.answer = answer
+        reader, writer = await begin(house, BODY, 3)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(house.caller.post())
+            await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+            writer.write(BODY[3:])
+            got = await read_answer(reader)
+            answering.set()
+        writer.close()
+    assert (got.status, got.code) == (503, "overloaded")
+    assert got.problem["outcome"] == "not_sent"
+    assert len(house.wallet.arrived) == 1
+
+
+async def test_bodies_that_are_still_arriving_hold_no_more_memory_than_exchanges(
+    run_house,
+):
+    body = b'{"a":"' + b"x" * 92 + b'"}'
+    limits = {"max_body_bytes": 100, "max_concurrent": 1}
+    async with run_house(inbound=limits) as house:
+        slow = [await begin(house, body, 60) for _ in range(2)]
+        answers = [asyncio.ensure_future(read_answer(reader)) for reader, _ in slow]
+        (refused,), (waiting,) = await asyncio.wait(
+            answers, return_when=asyncio.FIRST_COMPLETED
+        )
+        got = refused.result()
+        assert (got.status, got.code) == (503, "overloaded")
+        assert got.problem["outcome"] == "not_sent"
+        slow[answers.index(waiting)][1].write(body[60:])
+        assert (await waiting).status == 200
+        assert (await house.caller.post(body)).status == 200
+        for _, writer in slow:
+            writer.close()
+
+
+async def test_a_body_that_is_arriving_when_the_gateway_drains_is_waited_for(house):
+    reader, writer = await begin(house, BODY, 3)
+    house.gateway.stop()
+    await house.seen(lambda: house.events("draining"), "no draining")
+    writer.write(BODY[3:])
+    assert (await read_answer(reader)).status == 200
+    writer.close()
+
+
 # --- callers that close their half --------------------------------------------
 
 
