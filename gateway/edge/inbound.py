@@ -16,7 +16,7 @@ from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_request import BaseRequest
 
 from gateway.edge.connection import Response
-from gateway.edge.problems import problem
+from gateway.edge.problems import PROBLEM_TYPE, problem
 from gateway.edge.request import Arriving, Limits, read_call
 from gateway.errors import (
     ExchangeError,
@@ -25,6 +25,7 @@ from gateway.errors import (
     MethodNotAllowed,
     Outcome,
     Overloaded,
+    ResponseMalformed,
 )
 from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
@@ -165,12 +166,27 @@ class Inbound:
 
 def _passed_on(answer: Answer, record: ExchangeRecord) -> web.Response:
     headers = _chosen(answer.headers)
+    _check_type(headers.get("Content-Type", ""), record)
     if record.tracer_id is not None:
         headers["Tracer-Id"] = record.tracer_id
     headers["Gateway-Verified"] = "true" if answer.verified else "false"
     response = Response(status=answer.status, body=answer.body, headers=headers)
     record.response_bytes = len(answer.body)
     return _finished(response, record)
+
+
+def _check_type(content_type: str, record: ExchangeRecord) -> None:
+    """Refuse what a caller could take for a problem of ours.
+
+    The type is what callers tell a problem by, and the problem's `outcome` says
+    whether to send again: only the gateway may say that. So a verified answer is
+    refused too, since no signature covers its type; whoever could change the type
+    on the way could as well have spoiled the signature.
+    """
+    if PROBLEM_TYPE in content_type.lower():
+        record.result_code = None
+        msg = f"The answer's Content-Type is {PROBLEM_TYPE}, which is the gateway's."
+        raise ResponseMalformed(msg)
 
 
 def _chosen(headers: Headers) -> dict[str, str]:

@@ -23,6 +23,11 @@ def unsigned(body, status=200):
     return lambda _wallet, _request: plain_reply(status, JSON_HEADERS, body)
 
 
+def typed(content_type):
+    headers = [("Content-Type", content_type), ("Tracer-Id", "t1")]
+    return lambda _wallet, _request: plain_reply(400, headers, peer.FAILURE)
+
+
 def plain_reply(status, headers, body):
     return Reply(status, list(headers), body)
 
@@ -163,6 +168,18 @@ UNTRUSTED = {
         lambda _w, _r: plain_reply(302, [("Location", "http://evil/")], b""),
         "signature_missing",
     ),
+    "an unsigned refusal that looks like a problem of ours": (
+        typed("application/problem+json"),
+        "response_malformed",
+    ),
+    "such a refusal in other letters": (
+        typed("Application/Problem+JSON; charset=utf-8"),
+        "response_malformed",
+    ),
+    "such a refusal under two names": (
+        typed("application/json, application/problem+json"),
+        "response_malformed",
+    ),
     "an encrypted answer that is no base64": (
         header("Encrypt", ["algorithm=RSA_AES,keyVersion=1,symmetricKey=QUJD"]),
         "decryption_failed",
@@ -251,6 +268,21 @@ async def test_an_untrusted_answer_is_a_problem_and_shows_nothing_of_it(
     assert len(house.wallet.arrived) == 1
     assert house.exchanges[-1]["code"] == code
     assert house.exchanges[-1]["outcome"] == "answered"
+    assert "result_code" not in house.exchanges[-1]
+
+
+async def test_a_signed_answer_that_looks_like_a_problem_of_ours_is_no_answer(house):
+    """Its signature does not cover the type, by which callers tell a problem."""
+    answer = header("Content-Type", ["application/problem+json"])
+    house.wallet.answer = lambda request: answer(house.wallet, request)
+    got = await house.caller.post()
+    assert (got.status, got.code) == (502, "response_malformed")
+    assert got.problem["outcome"] == "answered"
+    assert got.header("Gateway-Verified") is None
+    assert b"SUCCESS" not in got.body
+    line = house.exchanges[-1]
+    assert (line["code"], line["tracer_id"]) == ("response_malformed", "tracer0001")
+    assert "result_code" not in line
 
 
 @pytest.mark.parametrize("encrypt", [[], ENCRYPT], ids=["plain", "encrypted"])
