@@ -22,7 +22,7 @@ _ENCRYPT: Final = re.compile(
     r"symmetricKey=(?:[A-Za-z0-9]|%2B|%2F|%3D)+"
 )
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", re.ASCII)
-_CONTENT_TYPE: Final = re.compile(r"(?i)(application/json|text/plain); charset=utf-8")
+_CONTENT_TYPE: Final = re.compile(r"(?ai)(application/json|text/plain); charset=utf-8")
 _FORMS: Final = {
     "Signature": (_SIGNATURE, "algorithm=RSA256,keyVersion=...,signature=..."),
     "Encrypt": (_ENCRYPT, "algorithm=RSA_AES,keyVersion=...,symmetricKey=..."),

@@ -52,7 +52,7 @@ _REFUSALS: Final[dict[type[ExchangeError], ResultInfo]] = {
 
 # RFC 9112, 3.2.2: a server takes the absolute form too. The vendor's SDK sends it,
 # and signs the path alone.
-_ORIGIN: Final = re.compile(r"(?i)^https?://[^/?]*(?=/)")
+_ORIGIN: Final = re.compile(r"(?ai)^https?://[^/?]*(?=/)")
 
 
 def receive(request: ReceivedRequest, registry: Registry) -> VerifiedRequest:

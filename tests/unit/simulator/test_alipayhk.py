@@ -224,6 +224,15 @@ def test_a_target_in_absolute_form_is_read_as_the_path_that_is_signed(
     assert alipayhk.records[-1].target == absolute
 
 
+def test_a_scheme_that_only_unicode_takes_for_https_is_none(alipayhk, partner_key):
+    request = peer.call(partner_key, body_with())
+    target = f"http\u017f://open.alipay.hk{request.target}"
+
+    alipayhk.respond(replace(request, target=target))
+
+    assert not alipayhk.records[-1].signed
+
+
 def test_an_unknown_version_of_a_signature_is_refused(alipayhk, partner_key):
     request = peer.call(partner_key, body_with(), version="7")
 

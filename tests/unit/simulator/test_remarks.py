@@ -68,7 +68,15 @@ def test_an_encrypt_header_in_another_form_is_remarked_on(
     assert remark.startswith("Encrypt is not exactly of the form")
 
 
-@pytest.mark.parametrize("value", ["text/html", "application/json", "application/xml"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "text/html",
+        "application/json",
+        "application/xml",
+        "application/json; char\u017fet=UTF-8",  # a long s is an s to Unicode alone
+    ],
+)
 def test_another_content_type_is_remarked_on(alipayhk, request_, value):
     headers = peer.with_header(request_.headers, "content-type", value)
 
