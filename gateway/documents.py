@@ -5,31 +5,68 @@ Scalars stay text until a model types them, so `client_id: 0211` keeps its zero 
 """
 
 import difflib
-import re
-import stat
 import typing
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from gateway.errors import SetupError
+from gateway.trees import (
+    UNKNOWN,
+    DocumentError,
+    Finding,
+    Location,
+    Problem,
+    Reader,
+    Tree,
+)
 
-Location: TypeAlias = tuple[str | int, ...]
-"""Where in a document: `("clients", 0, "upstream")`."""
+__all__ = [
+    "UNKNOWN",
+    "Check",
+    "Document",
+    "DocumentError",
+    "Finding",
+    "Location",
+    "Problem",
+    "Section",
+    "Tree",
+    "check_path",
+    "load",
+    "read",
+]
 
-Tree: TypeAlias = Any
-"""A document as dicts, lists, text and None."""
+_MAX_COMPARED: Final = 64
+_UNFIT_IN_PATHS: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's controls, halves of characters, and ends of lines and paragraphs."""
 
-_VARIABLE: Final = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
-_QUOTED: Final = re.compile(r"'[^']*'")
-_SIGN: Final = re.compile(r"'(?:.|\\.|<[a-z ]+>)'")
-_NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
-_MAX_BYTES: Final = 1 << 20
+_MESSAGES: Final = {
+    "missing": "this key is required",
+    "enum": "must be {expected}",
+    "literal_error": "must be {expected}",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_parsing_size": "must be a whole number of fewer digits",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a finite number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "model_type": "must be a mapping of keys to values",
+    "dict_type": "must be a mapping of keys to values",
+    "tuple_type": "must be a list",
+    "too_short": "at least one is needed",
+    "string_type": "must be text",
+    "path_type": "must be a path",
+    "value_error": "{error}",
+}
+"""What pydantic's kinds of errors are called here; in braces, what it knows of one."""
 
 
 class Section(BaseModel):
@@ -44,41 +81,7 @@ class Section(BaseModel):
 
 
 Model = TypeVar("Model", bound=Section)
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something wrong at a place in a document, before its line is known."""
-
-    location: Location
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something wrong in a file. It never quotes a value: that may be a secret."""
-
-    file: Path
-    line: int | None
-    where: str
-    message: str
-
-    def __str__(self) -> str:
-        """Give one line: `config.yaml:12: clients[0].upstream: …`."""
-        place = f"{self.file}:{self.line}" if self.line else f"{self.file}"
-        return (
-            f"{place}: {self.where}: {self.message}"
-            if self.where
-            else f"{place}: {self.message}"
-        )
-
-
-class DocumentError(SetupError):
-    """A file with at least one problem; the text lists them all."""
-
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(map(str, self.problems)))
+Part = TypeVar("Part")
 
 
 Check: TypeAlias = Callable[[Tree], Iterable[Finding]]
@@ -86,11 +89,45 @@ Check: TypeAlias = Callable[[Tree], Iterable[Finding]]
 
 
 class Document(Generic[Model]):
-    """A validated file, and where its parts stand in it."""
+    """A file that was read: its value, or what is wrong, and where its parts stand."""
 
-    def __init__(self, value: Model, reader: "_Reader") -> None:
-        self.value = value
+    def __init__(
+        self,
+        reader: Reader,
+        tree: Tree,
+        value: Model | None,
+        findings: Iterable[Finding],
+    ) -> None:
+        self.tree = tree
+        """What stands in the file, also where it is wrong."""
+        self.problems = reader.problems(findings)
+        self._context = _context(reader.file)
         self._reader = reader
+        self._value = value
+
+    @property
+    def value(self) -> Model:
+        """The validated whole.
+
+        Raises:
+            DocumentError: there is at least one problem.
+        """
+        if self._value is None or self.problems:
+            raise DocumentError(self.problems)
+        return self._value
+
+    def part(self, location: Location, kind: TypeAdapter[Part]) -> Part | None:
+        """Read one part by itself: a mistake elsewhere does not matter to it.
+
+        Gives None where it is not in the file or is wrong itself.
+        """
+        tree = self.tree
+        try:
+            for step in location:
+                tree = tree[step]
+            return kind.validate_python(tree, context=self._context)
+        except (LookupError, TypeError, ValidationError):
+            return None
 
     def problem(self, location: Location, message: str) -> Problem:
         """Name a problem that only the use of a value showed."""
@@ -104,7 +141,26 @@ def load(
     environment: Mapping[str, str] | None = None,
     check: Check = lambda _: (),
 ) -> Document[Model]:
-    """Read a YAML file as a `model`.
+    """Read a YAML file as a `model`; as `read`, and refuse it with any problem.
+
+    Raises:
+        DocumentError: with every problem that was found.
+    """
+    document = read(file, model, environment=environment, check=check)
+    if document.problems:
+        raise DocumentError(document.problems)
+    return document
+
+
+def read(
+    file: Path,
+    model: type[Model],
+    *,
+    environment: Mapping[str, str] | None = None,
+    check: Check = lambda _: (),
+    remedy: str = "",
+) -> Document[Model]:
+    """Read a YAML file, right or wrong.
 
     Args:
         file: the file. Relative paths inside it are relative to its folder, which
@@ -112,143 +168,95 @@ def load(
         model: what the file must be.
         environment: values for `${NAME}`; None leaves such text alone.
         check: further findings on the raw tree; reported with the model's own.
+        remedy: what to do where the file cannot be opened.
 
     Raises:
-        DocumentError: with every problem that was found.
+        DocumentError: it cannot be read, or is not YAML.
     """
-    reader = _Reader(file, environment)
-    tree = reader.read()
-    findings = [*reader.findings, *check(tree)]
+    reader = Reader(file, environment)
+    tree = reader.read(remedy)
+    value, errors = None, []
     try:
-        value = model.model_validate(tree, context={"folder": file.parent})
+        value = model.model_validate(tree, context=_context(file))
     except ValidationError as error:
-        findings += [_finding(model, details) for details in error.errors()]
-        raise reader.error(findings) from None
-    if findings:
-        raise reader.error(findings)
-    return Document(value, reader)
+        errors = error.errors()
+    found = [*reader.findings, *_findings(model, errors, reader.unknown)]
+    places = {finding.location for finding in found}
+    further = [each for each in check(tree) if each.location not in places]
+    return Document(reader, tree, value, further + found)
 
 
-class _Reader:
-    """One pass over a YAML file: its tree, and the line of each place in it."""
-
-    def __init__(self, file: Path, environment: Mapping[str, str] | None) -> None:
-        self.findings: list[Finding] = []
-        self._file = file
-        self._environment = environment
-        self._lines: dict[Location, int] = {}
-        self._nodes: set[yaml.Node] = set()
-
-    def read(self) -> Tree:
-        try:
-            node = yaml.compose(self._text(), Loader=yaml.SafeLoader)
-            return {} if node is None else self._value(node, ())
-        except OSError as error:
-            message = f"cannot be read: {error.strerror}"
-            raise self._unreadable(message) from None
-        except (UnicodeDecodeError, yaml.reader.ReaderError):
-            raise self._unreadable("is not UTF-8 text") from None
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else None
-            message = f"not YAML: {_unquoted(error.problem or '')}"
-            raise DocumentError([Problem(self._file, line, "", message)]) from None
-        except RecursionError:
-            raise self._unreadable("is nested too deeply") from None
-
-    def _text(self) -> str:
-        status = self._file.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-            raise self._unreadable("is not a file, or is over 1 MiB")
-        return self._file.read_text("utf-8")
-
-    def problem(self, finding: Finding) -> Problem:
-        location = finding.location
-        while location not in self._lines and location:
-            location = location[:-1]
-        return Problem(
-            self._file,
-            self._lines.get(location),
-            _dotted(finding.location),
-            finding.message,
-        )
-
-    def error(self, findings: Iterable[Finding]) -> DocumentError:
-        problems = dict.fromkeys(self.problem(finding) for finding in findings)
-        return DocumentError(sorted(problems, key=lambda problem: problem.line or 0))
-
-    def _unreadable(self, message: str) -> DocumentError:
-        return DocumentError([Problem(self._file, None, "", message)])
-
-    def _value(self, node: yaml.Node, location: Location) -> Tree:
-        if node in self._nodes:
-            # Nine lines of aliases can stand for a billion values.
-            raise self.error([Finding(location, "aliases are not read")])
-        self._lines.setdefault(location, node.start_mark.line + 1)
-        self._nodes.add(node)
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, location)
-        if isinstance(node, yaml.SequenceNode):
-            items = enumerate(node.value)
-            return [self._value(item, (*location, index)) for index, item in items]
-        assert isinstance(node, yaml.ScalarNode)  # noqa: S101 - the third kind of three
-        return self._scalar(node, location)
-
-    def _mapping(self, node: yaml.MappingNode, location: Location) -> Tree:
-        tree: dict[str, Tree] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise self.error([Finding(location, "a key here is not plain text")])
-            key = str(key_node.value)
-            place = (*location, key)
-            if key in tree:
-                self.findings.append(Finding(place, "this key stands here twice"))
-            self._lines[place] = key_node.start_mark.line + 1
-            tree[key] = self._value(value_node, place)
-        return tree
-
-    def _scalar(self, node: yaml.ScalarNode, location: Location) -> str | None:
-        text = str(node.value)
-        if node.style is None and text in _NULLS:
-            return None
-        if self._environment is None:
-            return text
-        return _VARIABLE.sub(lambda found: self._variable(found, location), text)
-
-    def _variable(self, found: re.Match[str], location: Location) -> str:
-        name = found[1]
-        if found[0] == "$$":
-            return "$"
-        if name is None:
-            message = "a variable is written ${NAME}; a plain $ is written $$"
-        elif name not in (self._environment or {}):
-            message = f"the environment variable {name} is not set"
-        else:
-            return (self._environment or {})[name]
-        self.findings.append(Finding(location, message))
-        return found[0]
+def _context(file: Path) -> dict[str, Path]:
+    return {"folder": file.parent}
 
 
-def _finding(model: type[BaseModel], details: ErrorDetails) -> Finding:
-    location: Location = details["loc"]
-    kind, context = details["type"], details.get("ctx", {})
-    if kind == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(known)}"
-        return Finding(location, f"unknown key; {hint}")
-    message = {
-        "missing": "this key is required",
-        "enum": f"must be {context.get('expected')}",
-        "literal_error": f"must be {context.get('expected')}",
-        "int_parsing": "must be a whole number",
-        "float_parsing": "must be a number",
-        "bool_parsing": "must be true or false",
-        "model_type": "must be a mapping of keys to values",
-        "tuple_type": "must be a list",
-        "string_type": "must be text",
-        "value_error": str(context.get("error", "")),
-    }.get(kind)
-    return Finding(location, message or _lower_first(details["msg"]))
+def check_path(text: object) -> object:
+    """Pass a path that a file can have. What is no text is left to others.
+
+    Raises:
+        ValueError: it is empty, or has a character that no path should have.
+    """
+    if text == "":
+        msg = "must not be empty; write the path of a file or folder"
+        raise ValueError(msg)
+    for sign in text if isinstance(text, str) else "":
+        if unicodedata.category(sign) in _UNFIT_IN_PATHS:
+            msg = f"the character U+{ord(sign):04X} cannot stand in a path; take it out"
+            raise ValueError(msg)
+    return text
+
+
+def _findings(
+    model: type[BaseModel], errors: list[ErrorDetails], unknown: set[Location]
+) -> Iterator[Finding]:
+    """Give each mistake once: what only follows from another one is left out."""
+    places = [error["loc"] for error in errors]
+    misspelt = {
+        error["loc"]: _near(model, error["loc"])
+        for error in errors
+        if error["type"] == "extra_forbidden"
+    }
+    meant = {(*place[:-1], near) for place, near in misspelt.items() if near}
+    for error in errors:
+        place = error["loc"]
+        if place in misspelt:
+            yield Finding(place, _unknown_key(model, place, misspelt[place]))
+            continue
+        follows = {
+            "missing": place in meant,
+            "too_short": any(_is_inside(each, place) for each in places),
+        }.get(error["type"], False)
+        if not follows and not any(place[:end] in unknown for end in _ends(place)):
+            yield Finding(place, _message(error))
+
+
+def _ends(place: Location) -> range:
+    return range(len(place) + 1)
+
+
+def _is_inside(place: Location, other: Location) -> bool:
+    return len(place) > len(other) and place[: len(other)] == other
+
+
+def _near(model: type[BaseModel], place: Location) -> str | None:
+    known = _keys_at(model, place[:-1])
+    near = difflib.get_close_matches(str(place[-1])[:_MAX_COMPARED], known, n=1)
+    return near[0] if near else None
+
+
+def _unknown_key(model: type[BaseModel], place: Location, near: str | None) -> str:
+    known = ", ".join(_keys_at(model, place[:-1]))
+    return f"unknown key; {f'did you mean {near}?' if near else f'known are: {known}'}"
+
+
+def _message(error: ErrorDetails) -> str:
+    """Put an error into words of our own: the library's are not for operators."""
+    context = {
+        name: int(value) if isinstance(value, float) and value.is_integer() else value
+        for name, value in error.get("ctx", {}).items()
+    }
+    message = _MESSAGES.get(error["type"], "is not a value that this key can have")
+    return message.format_map(context)
 
 
 def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
@@ -264,19 +272,3 @@ def _models_in(annotation: object) -> Iterator[type[BaseModel]]:
         yield annotation
     for argument in typing.get_args(annotation):
         yield from _models_in(argument)
-
-
-def _dotted(location: Location) -> str:
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return "".join(parts).removeprefix(".")
-
-
-def _unquoted(problem: str) -> str:
-    """Take a parser's quotations out, but for signs: they may be a secret's."""
-    return _QUOTED.sub(
-        lambda found: found[0] if _SIGN.fullmatch(found[0]) else "a value", problem
-    )
-
-
-def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]

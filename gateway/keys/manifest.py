@@ -26,9 +26,10 @@ _HEADER: Final = """\
 
 
 def _check_key_file(name: str) -> str:
-    if name in (".", "..") or Path(name).name != name:
+    if name in ("", ".", "..") or Path(name).name != name:
         msg = "must be the name of a file in the keyring's folder"
         raise ValueError(msg)
+    documents.check_path(name)
     return name
 
 
@@ -104,7 +105,7 @@ def _check_uses(tree: documents.Tree) -> list[documents.Finding]:
                 if isinstance(use, str) and use in set(Use) - allowed:
                     message = f"a {name} key cannot {use}; it may {' and '.join(sorted(allowed))}"
                     findings.append(documents.Finding((name, index, "use"), message))
-            if entry.get("state") != KeyState.DESTROYED and not entry.get("key"):
+            if entry.get("state") != KeyState.DESTROYED and entry.get("key") is None:
                 message = "this key is required"
                 findings.append(documents.Finding((name, index, "key"), message))
     return findings

@@ -27,6 +27,7 @@ from gateway.documents import (
     Location,
     Problem,
     Section,
+    check_path,
     load,
 )
 from gateway.errors import KeyringError, SetupError
@@ -64,7 +65,7 @@ _Parsed = TypeVar("_Parsed")
 
 class _Key(Section):
     version: Annotated[str, AfterValidator(check_key_version)]
-    key: str
+    key: Annotated[str, AfterValidator(check_path)]
 
 
 class _Partner(Section):

@@ -365,7 +365,8 @@ async def test_a_folder_whose_mode_is_mended_is_taken_up(house):
 
 
 async def test_a_reload_does_not_move_a_listener(house):
-    house.file.write_text(house.file.read_text().replace("127.0.0.1:0", "127.0.0.1:1"))
+    text = house.file.read_text()
+    house.file.write_text(text.replace("127.0.0.1:0", "127.0.0.1:1", 1))
     house.gateway._reload_wanted.set()
     await house.seen(lambda: house.events("reload_refused"), "the reload was taken up")
     assert "at a restart" in house.events("reload_refused")[0]["reason"]

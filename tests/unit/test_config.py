@@ -283,8 +283,10 @@ GOOD = [
 ]
 
 WHOLE, NUMBER = "must be a whole number", "must be a number"
-OVER_0, OVER_1 = "should be greater than 0", "should be greater than or equal to 1"
-TO_3600, TO_GIB = "less than or equal to 3600", "less than or equal to 1073741824"
+OVER_0, OVER_1 = "must be above 0", "must be at least 1"
+TO_3600, TO_GIB = "must be at most 3600", "must be at most 1073741824"
+TRUTH, FINITE = "must be true or false", "must be a finite number"
+A_PATH = "must be a path"
 HOST_PORT = "must be HOST:PORT, such as 127.0.0.1:8080"
 LABEL = "must be 1 to 64 letters, digits, dots, hyphens or underscores"
 CLIENT_ID = "a Client-Id is 1 to 128 visible ASCII characters, without spaces"
@@ -303,7 +305,7 @@ BAD = [
     ("inbound.max_body_bytes", (1 << 30) + 1, TO_GIB),
     ("inbound.max_body_bytes", "1MiB", WHOLE),
     ("inbound.max_body_bytes", "1.5", WHOLE),
-    ("inbound.max_body_bytes", None, "valid integer"),
+    ("inbound.max_body_bytes", None, WHOLE),
     ("inbound.max_concurrent", 0, OVER_1),
     ("inbound.max_concurrent", "many", WHOLE),
     ("inbound.body_timeout_s", 0, OVER_0),
@@ -320,12 +322,12 @@ BAD = [
     ("client.client_id", "a\n", CLIENT_ID),
     ("client.client_id", "é", CLIENT_ID),
     ("client.client_id", "x" * 129, CLIENT_ID),
-    ("client.keyring", None, "path"),
-    ("client.keyring", ["a"], "path"),
+    ("client.keyring", None, A_PATH),
+    ("client.keyring", ["a"], A_PATH),
     ("client.clock_tolerance_s", 0, OVER_0),
     ("client.clock_tolerance_s", -300, OVER_0),
-    ("client.clock_tolerance_s", "nan", "finite"),
-    ("client.clock_tolerance_s", "inf", "finite"),
+    ("client.clock_tolerance_s", "nan", FINITE),
+    ("client.clock_tolerance_s", "inf", FINITE),
     ("client.clock_tolerance_s", 3601, TO_3600),
     ("client.clock_tolerance_s", "5 min", NUMBER),
     ("client.connect_timeout_s", 0, OVER_0),
@@ -336,11 +338,13 @@ BAD = [
     ("client.time_offset", "+0800", OFFSET),
     ("client.time_offset", "+15:00", OFFSET),
     ("client.time_offset", "+08:60", OFFSET),
+    ("client.time_offset", "+\uff10\uff18:\uff10\uff10", OFFSET),
+    ("client.time_offset", "+\u0660\u0668:\u0660\u0660", OFFSET),
     ("client.time_offset", "Z", OFFSET),
     ("client.time_offset", "Asia/Hong_Kong", OFFSET),
     ("client.time_offset", None, OFFSET),
     ("client.send_key_version", "maybe", "must be true or false"),
-    ("client.send_key_version", None, "valid boolean"),
+    ("client.send_key_version", None, TRUTH),
     ("client.encrypted_content_type", "json", MEDIA),
     ("client.encrypted_content_type", "", MEDIA),
     ("client.encrypted_content_type", "text/plain\r\nX: y", MEDIA),
@@ -365,7 +369,7 @@ BAD = [
     ("route.encryption", None, "must be 'off', 'optional' or 'required'"),
     ("route.timeout_s", 0, OVER_0),
     ("route.timeout_s", "ten", NUMBER),
-    ("route.timeout_s", None, "valid number"),
+    ("route.timeout_s", None, NUMBER),
 ]
 
 
@@ -382,6 +386,7 @@ def test_a_good_value_is_taken_as_it_stands(read, place, given, value):
 @pytest.mark.parametrize(("place", "given", "message"), BAD)
 def test_a_bad_value_is_refused_at_its_place(refused, place, given, message):
     found = refused(with_value(place, given))
+    assert list(found) == [where(place)]
     assert message in found[where(place)]
 
 
@@ -498,6 +503,71 @@ def test_an_address_knows_whether_only_this_machine_reaches_it(host, loopback):
     assert Address(host, 80).is_loopback is loopback
 
 
+# --- two listeners -----------------------------------------------------------
+
+
+def listening(inbound, admin):
+    both = {"inbound": inbound, "admin": admin}
+    listens = {name: {"listen": text} for name, text in both.items() if text}
+    return {**SMALLEST, **listens}
+
+
+@pytest.mark.parametrize(
+    ("inbound", "admin"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("127.0.0.1:8080", "127.0.0.1:08080"),
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("10.0.0.1:8080", "0.0.0.0:8080"),
+        ("0.0.0.0:8080", "LocalHost:8080"),
+        ("localhost:8080", "127.0.0.1:8080"),
+        ("[::]:8080", "[::1]:8080"),
+        ("[::1]:8080", "[0:0::1]:8080"),
+        ("gateway.internal:80", "GATEWAY.internal:80"),
+        (None, "127.0.0.1:8080"),
+    ],
+)
+def test_two_listeners_cannot_have_one_port(refused, inbound, admin):
+    assert refused(listening(inbound, admin)) == {
+        "admin.listen": "is the port of inbound.listen too; give each a port of its own"
+    }
+
+
+def test_the_port_of_admins_default_is_refused_where_inbound_is_written(refused):
+    assert refused(listening("127.0.0.1:9090", None)) == {
+        "inbound.listen": "is the port of admin.listen too; give each a port of its own"
+    }
+
+
+@pytest.mark.parametrize(
+    ("inbound", "admin"),
+    [
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("0.0.0.0:0", "127.0.0.1:0"),
+        ("127.0.0.1:8080", "127.0.0.1:8081"),
+        ("127.0.0.1:8080", "127.0.0.2:8080"),
+        ("127.0.0.1:8080", "[::1]:8080"),
+        ("[::]:8080", "0.0.0.0:8080"),
+        ("gateway.internal:8080", "127.0.0.1:8080"),
+    ],
+)
+def test_two_listeners_may_share_an_address_or_a_port(read, inbound, admin):
+    settings = read(listening(inbound, admin))
+    assert settings.inbound.listen == parse_address(inbound)
+    assert settings.admin.listen == parse_address(admin)
+
+
+def test_listeners_that_clash_are_told_with_whatever_else_is_wrong(refused):
+    tree = listening("127.0.0.1:80", "127.0.0.1:80")
+    assert list(refused({**tree, "routes": []})) == ["admin.listen", "routes"]
+
+
+@pytest.mark.parametrize("admin", ["x", None, [], {"listen": "x"}, {"listen": None}])
+def test_an_address_that_is_none_clashes_with_none(refused, admin):
+    (place,) = refused({**SMALLEST, "admin": admin})
+    assert place.startswith("admin")
+
+
 # --- upstreams ---------------------------------------------------------------
 
 
@@ -606,6 +676,32 @@ def test_a_certificate_and_its_key_come_together(refused, half):
     assert found == {"clients[0].tls": "certificate and private_key come together"}
 
 
+PATHS = ("client.keyring", "tls.ca_file", "tls.certificate", "tls.private_key")
+
+
+@pytest.mark.parametrize("place", PATHS)
+def test_a_path_from_an_empty_variable_is_not_the_files_own_folder(refused, place):
+    message = "must not be empty; write the path of a file or folder"
+    assert refused(with_value(place, "${EMPTY}"), {"EMPTY": ""}) == {
+        where(place): message
+    }
+
+
+@pytest.mark.parametrize("place", PATHS)
+def test_a_path_that_no_file_can_have_is_refused_at_its_place(refused, place):
+    message = "the character U+0000 cannot stand in a path; take it out"
+    assert refused(with_value(place, "a\0b")) == {where(place): message}
+
+
+def test_a_configuration_that_is_not_there_is_told_with_what_to_do(tmp_path):
+    with pytest.raises(DocumentError) as caught:
+        load(tmp_path / "none.yaml", {})
+    assert str(caught.value) == (
+        f"{tmp_path}/none.yaml: cannot be read: No such file or directory; "
+        "name the configuration with -c FILE"
+    )
+
+
 # --- references --------------------------------------------------------------
 
 
@@ -632,6 +728,49 @@ def test_a_route_of_a_client_that_is_misspelled_is_told_with_the_likely_one(refu
 def test_where_no_client_has_a_name_routes_are_not_blamed(refused):
     found = refused({"clients": [{"client_id": "C"}, "text"], "routes": [ROUTE]})
     assert not [place for place in found if place.startswith("routes")]
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        {"name": "${UNSET}"},
+        {"nam": "mo"},
+        {},
+        {"name": "m\x1b[31mo"},
+        {"name": "x" * 1000},
+        {"name": ["mo"]},
+    ],
+)
+def test_a_client_whose_name_is_not_known_may_be_the_one_that_is_meant(refused, client):
+    second = {**{key: CLIENT[key] for key in CLIENT if key != "name"}, **client}
+    tree = {"clients": [CLIENT, second], "routes": [ROUTE, {**ROUTE, "client": "mo"}]}
+    (place,) = refused(tree)
+    assert place.startswith("clients[1].")
+
+
+def test_a_route_whose_client_is_not_set_is_no_one_elses(refused):
+    route = {**ROUTE, "client": "${UNSET}"}
+    unset = "the environment variable UNSET is not set"
+    assert refused({**SMALLEST, "routes": [route, dict(route)]}) == {
+        "routes[0].client": unset,
+        "routes[1].client": unset,
+    }
+
+
+def test_a_route_whose_client_is_misspelt_is_told_so_once(refused):
+    route = {"path": "/pay", "clint": "hk"}
+    assert refused({**SMALLEST, "routes": [route]}) == {
+        "routes[0].clint": "unknown key; did you mean client?"
+    }
+
+
+def test_of_many_clients_only_some_are_listed(refused):
+    clients = [{**CLIENT, "name": f"hk-{index}"} for index in range(20)]
+    found = refused({"clients": clients, "routes": [{**ROUTE, "client": "other"}]})
+    assert found["routes[0].client"] == (
+        "no client has this name; there is "
+        "hk-0, hk-1, hk-2, hk-3, hk-4, hk-5, hk-6, hk-7 and 12 more"
+    )
 
 
 TWICE = "stands twice: one of them could never be meant"

@@ -7,15 +7,24 @@ from typing import Annotated
 
 import pytest
 from hypothesis import example, given, strategies as st
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationInfo,
+)
 
 from gateway.documents import (
+    UNKNOWN,
     Document,
     DocumentError,
     Finding,
     Problem,
     Section,
+    check_path,
     load,
+    read as read_whole,
 )
 from gateway.errors import SetupError
 
@@ -146,7 +155,7 @@ def test_a_plain_null_is_no_value(read, problems, null):
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a comment\n"])
 def test_an_empty_file_is_a_mapping_without_keys(read, problems, text):
     assert read(text).value == Whole()
-    assert problems(text, Texts) == [(None, "a", "this key is required")]
+    assert problems(text, Texts) == [(1, "a", "this key is required")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_key(read):
@@ -192,7 +201,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_lines(problems):
     assert found == [
         (1, "titel", "unknown key; did you mean title?"),
         (2, "main.name", "this key is required"),
-        (3, "main.count", "input should be greater than or equal to 1"),
+        (3, "main.count", "must be at least 1"),
         (4, "main.ready", "must be true or false"),
         (7, "parts[0].ratio", "must be a number"),
         (8, "parts[0].colour", "must be 'red' or 'blue'"),
@@ -292,7 +301,7 @@ def test_findings_on_the_raw_tree_are_told_with_the_models_own(problems):
 
     assert problems("title: x\nmain: {name: m, count: 0}\nparts:\n", check=check) == [
         (1, "title", "is not good"),
-        (2, "main.count", "input should be greater than or equal to 1"),
+        (2, "main.count", "must be at least 1"),
         (3, "parts", "must be a list"),
     ]
 
@@ -300,6 +309,150 @@ def test_findings_on_the_raw_tree_are_told_with_the_models_own(problems):
 def test_a_finding_alone_refuses_a_file_whose_values_are_all_right(problems):
     found = problems("title: x", check=lambda _: [Finding((), "is too plain")])
     assert found == [(1, "", "is too plain")]
+
+
+# --- one mistake, one problem ------------------------------------------------
+
+
+class Needy(Section):
+    name: str
+    notes: tuple[int, ...] = Field(min_length=1)
+
+
+def test_a_required_key_that_is_misspelt_is_not_missing_as_well(problems):
+    assert problems("nam: x\nnotes: [1]\n", Needy) == [
+        (1, "nam", "unknown key; did you mean name?")
+    ]
+
+
+def test_a_required_key_is_missing_where_an_unknown_one_is_nothing_like_it(problems):
+    assert problems("colour: x\nnotes: [1]\n", Needy) == [
+        (1, "name", "this key is required"),
+        (1, "colour", "unknown key; known are: name, notes"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("notes", "found"),
+    [
+        ("[]", (1, "notes", "at least one is needed")),
+        ("[x]", (1, "notes[0]", "must be a whole number")),
+    ],
+)
+def test_a_list_whose_only_entry_is_wrong_is_not_empty_as_well(problems, notes, found):
+    assert problems(f"notes: {notes}\nname: x\n", Needy) == [found]
+
+
+def test_a_finding_on_the_raw_tree_gives_way_to_the_models_at_its_place(problems):
+    found = problems(
+        "title: [x]\nmain:\n",
+        check=lambda _: [Finding(("title",), "is odd"), Finding(("main",), "is odd")],
+    )
+    assert found == [(1, "title", "must be text"), (2, "main", "is odd")]
+
+
+# --- what is quoted ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("\\e[31mred", "\\x1b[31mred"),
+        ("a\\nb", "a\\nb"),
+        ("a\\0b", "a\\x00b"),
+        ("a\\u2028b", "a\\u2028b"),
+        ("a\\u202eb", "a\\u202eb"),
+        ("é 香港", "é 香港"),
+        ("x" * 64, "x" * 64),
+        ("x" * 65, "x" * 64 + "..."),
+    ],
+)
+def test_a_key_is_shown_with_its_signs_escaped_and_a_long_one_cut(problems, key, shown):
+    ((line, where, _),) = problems(f'"{key}": x')
+    assert (line, where) == (1, shown)
+
+
+HALF = "has half a character in it (a surrogate); write the whole one, as UTF-8"
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('title: "\\ud800"', "title"),
+        ('title: "\\ud83d\\ude00"', "title"),
+        ('main: {name: n, count: "\\udfff"}', "main.count"),
+        ('"tit\\ud800le": x', "tit\\ud800le"),
+        ("title: ${BYTES}", "title"),
+    ],
+)
+def test_half_a_character_is_one_problem(problems, text, where):
+    environment = {"BYTES": b"\xff".decode("utf-8", "surrogateescape")}
+    assert problems(text, environment=environment) == [(1, where, HALF)]
+
+
+# --- paths -------------------------------------------------------------------
+
+
+class Placed(Section):
+    place: Annotated[Path, BeforeValidator(check_path)]
+
+
+@pytest.mark.parametrize("path", ["a", "/a/b", ".", "..", "a b", "香港/\u3000", "-"])
+def test_a_path_may_have_what_files_have(read, path):
+    assert read(f'place: "{path}"', Placed).value.place == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("a\\0", "U+0000"),
+        ("\\n", "U+000A"),
+        ("\\e", "U+001B"),
+        ("\\x7f", "U+007F"),
+        ("\\x85", "U+0085"),
+        ("\\u2028", "U+2028"),
+        ("\\u2029", "U+2029"),
+    ],
+)
+def test_a_path_has_no_control_characters(problems, path, code):
+    message = f"the character {code} cannot stand in a path; take it out"
+    assert problems(f'place: "{path}"', Placed) == [(1, "place", message)]
+
+
+def test_a_path_is_not_empty(problems):
+    message = "must not be empty; write the path of a file or folder"
+    for text in ('place: ""', "place: ${EMPTY}"):
+        found = problems(text, Placed, environment={"EMPTY": ""})
+        assert found == [(1, "place", message)]
+
+
+def test_what_is_no_text_is_no_path(problems):
+    assert problems("place: [a]", Placed) == [(1, "place", "must be a path")]
+
+
+# --- parts -------------------------------------------------------------------
+
+
+def test_a_part_is_read_whatever_is_wrong_elsewhere(file):
+    file.write_text("main: {name: n, count: 0, place: here}\nparts: [{name: p}, x]\n")
+    document = read_whole(file, Whole)
+    assert len(document.problems) == 2
+    for location, kind, value in (
+        (("main", "name"), str, "n"),
+        (
+            ("main", "place"),
+            Annotated[Path, AfterValidator(beside)],
+            file.parent / "here",
+        ),
+        (("parts", 0), Part, Part(name="p")),
+        (("main", "count"), Annotated[int, Field(ge=1)], None),
+        (("main", "notes"), str, None),
+        (("parts", 2), Part, None),
+        (("parts", 1, "name"), str, None),
+        (("parts", "name"), str, None),
+        (("title", 0), str, None),
+    ):
+        assert document.part(location, TypeAdapter(kind)) == value
 
 
 # --- the environment ---------------------------------------------------------
@@ -334,6 +487,37 @@ def test_variables_are_put_in_once_wherever_they_stand(read, text, value):
 @pytest.mark.parametrize("text", ["${ONE}", "$$", "${", "${no such}"])
 def test_without_an_environment_such_text_is_left_alone(read, text):
     assert read(texts(a=f"'{text}'"), Texts).value.a == text
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("main: ${UNSET}", "main"),
+        ("parts: ${UNSET}", "parts"),
+        ("parts: ['${UNSET}']", "parts[0]"),
+        ("main: {name: '${UNSET}'}", "main.name"),
+        ("main: {name: n, count: '${UNSET}'}", "main.count"),
+        ("main: {name: n, count: '1${UNSET}'}", "main.count"),
+        ("main: {name: n, ratio: '${UNSET}'}", "main.ratio"),
+        ("main: {name: n, ready: '${UNSET}'}", "main.ready"),
+        ("main: {name: n, colour: '${UNSET}'}", "main.colour"),
+        ("main: {name: n, notes: '${UNSET}'}", "main.notes"),
+        ("main: {name: n, place: '${UNSET}'}", "main.place"),
+    ],
+)
+def test_a_variable_that_is_not_set_is_one_problem_whatever_it_was_to_be(
+    problems, text, where
+):
+    unset = (1, where, "the environment variable UNSET is not set")
+    assert problems(text, environment={}) == [unset]
+
+
+def test_what_a_file_holds_has_no_text_where_a_variable_is_not_set(file):
+    file.write_text("title: a ${UNSET}\nmain: {name: n}\n")
+    document = read_whole(file, Whole, environment={})
+    assert document.tree == {"title": UNKNOWN, "main": {"name": "n"}}
+    with pytest.raises(DocumentError, match="UNSET is not set"):
+        _ = document.value
 
 
 @pytest.mark.parametrize("environment", [{}, {"OTHER": "x"}, {"unset": "x"}])
@@ -413,12 +597,51 @@ def test_a_value_from_the_environment_is_never_quoted(read, text):
         (
             "title: x\n\tmain: y\n",
             2,
-            "found character '\\t' that cannot start any token",
+            "a tab stands where a key or value begins; indent with spaces",
         ),
         ("title: x\nmain: [a\n", 3, "expected ',' or ']', but got '<stream end>'"),
-        ("title: x\n---\ntitle: y\n", 2, "but found another document"),
-        ("title: x\n y: z\n", 2, "mapping values are not allowed here"),
-        ('title: "x\n', 2, "found unexpected end of stream"),
+        (
+            "title: x\n---\ntitle: y\n",
+            2,
+            "a second document begins; a file holds one, so take the --- out",
+        ),
+        (
+            "title: x\n y: z\n",
+            2,
+            "a colon stands where no key can; mend the indentation, or quote the value",
+        ),
+        (
+            'title: "x\n',
+            2,
+            "a quotation has no end; close it with the sign that opens it",
+        ),
+        ("title: x\nmain\nparts: y\n", 3, "a key has no colon; write KEY: VALUE"),
+        (
+            "parts:\n  - name: a\n - name: b\n",
+            3,
+            "what stands here does not fit what is above; mend the indentation",
+        ),
+        (
+            "title: *x\n",
+            1,
+            "a value that begins with * is an alias, which is not read; quote it",
+        ),
+        ("title: !x!y z\n", 1, "a value that begins with ! is a tag; quote it"),
+        (
+            'a: x\ntitle: "\\U00110000"\n',
+            2,
+            "the number of an escape or a version is too great",
+        ),
+        (
+            'title: "\\UFFFFFFFF"\n',
+            1,
+            "the number of an escape or a version is too great",
+        ),
+        (
+            f"%YAML 1.{'9' * 5000}\n---\ntitle: x\n",
+            1,
+            "the number of an escape or a version is too great",
+        ),
     ],
 )
 def test_text_that_is_no_yaml_is_told_with_its_line(problems, text, line, message):
@@ -441,15 +664,22 @@ def test_a_value_that_yaml_takes_for_its_own_sign_is_not_quoted(read, text, secr
 
 
 @pytest.mark.parametrize(
-    "data", [b"title: \xff", "title: é".encode("latin-1"), "title: x".encode("utf-16")]
+    ("data", "line"),
+    [
+        (b"title: \xff", 1),
+        ("title: é".encode("latin-1"), 1),
+        ("title: x".encode("utf-16"), 1),
+        (b"# a\r# b\n# c\r\ntitle: \xff\n", 4),
+    ],
 )
-def test_bytes_that_are_no_utf_8_are_refused(problems, data):
-    assert problems(data) == [(None, "", "is not UTF-8 text")]
+def test_bytes_that_are_no_utf_8_are_refused(problems, data, line):
+    assert problems(data) == [(line, "", "is not UTF-8 text; save it as UTF-8")]
 
 
 @pytest.mark.parametrize("character", ["\x00", "\x07", "\x1b", "\x7f", "\ufffe"])
 def test_control_characters_are_refused(problems, character):
-    assert problems(f"title: a{character}b") == [(None, "", "is not UTF-8 text")]
+    message = f"the character U+{ord(character):04X} cannot stand in YAML; take it out"
+    assert problems(f"# é\ntitle: a{character}b") == [(2, "", message)]
 
 
 def test_a_file_that_is_not_there_is_told_as_such(tmp_path):
@@ -463,9 +693,20 @@ def test_a_file_that_is_not_there_is_told_as_such(tmp_path):
 def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zero").symlink_to("/dev/zero")
-    for place in (tmp_path, tmp_path / "pipe", tmp_path / "zero"):
-        with pytest.raises(DocumentError, match="is not a file"):
+    for place, what in (
+        (tmp_path, "a folder"),
+        (tmp_path / "pipe", "a pipe, socket or device"),
+        (tmp_path / "zero", "a pipe, socket or device"),
+    ):
+        with pytest.raises(DocumentError) as caught:
             load(place, Whole)
+        assert str(caught.value) == f"{place}: is not a file but {what}"
+
+
+def test_a_file_that_cannot_be_opened_is_told_with_what_to_do(tmp_path):
+    for place in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(DocumentError, match="; name it"):
+            read_whole(place, Whole, remedy="name it")
 
 
 def test_a_file_over_a_mebibyte_is_refused_before_it_is_read(file):
@@ -480,7 +721,14 @@ def test_a_file_over_a_mebibyte_is_refused_before_it_is_read(file):
 
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
 def test_deep_nesting_is_refused_and_breaks_nothing(problems, opening):
-    assert problems(opening * 1000) == [(None, "", "is nested too deeply")]
+    for depth in (33, 1000, 100_000):
+        text = f"{opening * depth}x"
+        assert problems(text) == [(1, "", "is nested too deeply")]
+
+
+def test_nesting_that_is_refused_is_told_with_its_line(problems):
+    text = "".join(f"{' ' * depth}a:\n" for depth in range(40))
+    assert problems(text) == [(32, "", "is nested too deeply")]
 
 
 # --- aliases -----------------------------------------------------------------

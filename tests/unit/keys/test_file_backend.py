@@ -272,7 +272,9 @@ def test_a_folder_without_a_manifest_is_told_as_such(folder):
 def test_a_pipe_in_place_of_the_manifest_is_not_waited_for(folder):
     (folder / "keyring.yaml").unlink()
     os.mkfifo(folder / "keyring.yaml", 0o600)
-    assert problems(folder) == [(None, "", "is not a file, or is over 1 MiB")]
+    assert problems(folder) == [
+        (None, "", "is not a file but a pipe, socket or device")
+    ]
 
 
 # --- who else may read a private key -----------------------------------------

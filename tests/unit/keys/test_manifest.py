@@ -118,7 +118,18 @@ ENTRIES = [
     ("{version: a, state: pre-active}", "key", REQUIRED),
     ("{version: a, state: deactivated, key: }", "key", REQUIRED),
     ("{version: a, state: compromised}", "key", REQUIRED),
-    ('{version: a, state: active, key: ""}', "key", REQUIRED),
+    ('{version: a, state: active, key: ""}', "key", IN_FOLDER),
+    ('{version: a, state: destroyed, key: ""}', "key", IN_FOLDER),
+    (
+        '{version: a, state: active, key: "a\\0b"}',
+        "key",
+        "the character U+0000 cannot stand in a path; take it out",
+    ),
+    (
+        '{version: a, state: active, key: "a\\nb"}',
+        "key",
+        "the character U+000A cannot stand in a path; take it out",
+    ),
     ("{version: , state: active, key: a}", "version", "must be text"),
     ("{version: [a], state: active, key: a}", "version", "must be text"),
     ('{version: "", state: active, key: a}', "version", LABEL),
@@ -164,9 +175,7 @@ def test_a_bad_entry_is_refused_with_its_line(problems, section, entry, where, m
     else:
         text, line = ring(platform=[entry]), 4
     found = problems(text)
-    assert (line, f"{section}[0].{where}", message) in found
-    assert {each[0] for each in found} == {line}
-    assert len({each[1].partition("[0].use")[0] for each in found}) == 1
+    assert found == [(line, f"{section}[0].{where}", message)]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +206,7 @@ def test_a_key_without_a_use_is_refused(problems):
     entry = "{version: a, state: active, key: a, use: []}"
     ((line, where, message),) = problems(ring(entry))
     assert (line, where) == (3, "partner[0].use")
-    assert "at least 1" in message
+    assert message == "at least one is needed"
 
 
 @pytest.mark.parametrize("use", ["[[sign]]", "[{sign: yes}]", "[[]]"])
@@ -206,13 +215,13 @@ def test_a_use_that_is_no_text_is_refused_like_any_other(problems, section, use)
     entry = f"{{version: a, state: active, key: a, use: {use}}}"
     text = ring(entry) if section == "partner" else ring(platform=[entry])
     line = 3 if section == "partner" else 4
-    assert (line, f"{section}[0].use[0]", USES) in problems(text)
+    assert problems(text) == [(line, f"{section}[0].use[0]", USES)]
 
 
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("", [(None, key, REQUIRED) for key in ("generation", "partner", "platform")]),
+        ("", [(1, key, REQUIRED) for key in ("generation", "partner", "platform")]),
         ("generation: 1\n", [(1, key, REQUIRED) for key in ("partner", "platform")]),
         ("generation: 1\npartner: []\n", [(1, "platform", REQUIRED)]),
         (
@@ -242,13 +251,13 @@ def test_half_a_manifest_is_none(problems, text, found):
 @pytest.mark.parametrize(
     ("generation", "message"),
     [
-        ("0", "input should be greater than or equal to 1"),
-        ("-1", "input should be greater than or equal to 1"),
+        ("0", "must be at least 1"),
+        ("-1", "must be at least 1"),
         ("one", "must be a whole number"),
         ("1.5", "must be a whole number"),
         ("'1 2'", "must be a whole number"),
-        ("", "input should be a valid integer"),
-        ("[1]", "input should be a valid integer"),
+        ("", "must be a whole number"),
+        ("[1]", "must be a whole number"),
     ],
 )
 def test_a_generation_is_a_whole_number_from_one(problems, generation, message):
@@ -257,9 +266,13 @@ def test_a_generation_is_a_whole_number_from_one(problems, generation, message):
 
 def test_a_generation_is_no_greater_than_what_a_metric_can_hold(problems):
     """`gateway_keyring_generation` is a float: 10 to the 309 ends the gateway."""
-    for generation in (str((1 << 53) + 1), "9" * 400, "9" * 5000):
-        ((line, where, _),) = problems(ring(generation=generation))
-        assert (line, where) == (1, "generation")
+    most = "must be at most 9007199254740992"
+    for generation, message in (
+        (str((1 << 53) + 1), most),
+        ("9" * 400, most),
+        ("9" * 5000, "must be a whole number of fewer digits"),
+    ):
+        assert problems(ring(generation=generation)) == [(1, "generation", message)]
 
 
 def test_a_generation_may_be_as_great_as_a_float_tells_apart(read):

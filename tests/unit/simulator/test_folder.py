@@ -156,6 +156,18 @@ def test_every_problem_of_the_file_is_told_with_its_line(keys):
     ]
 
 
+@pytest.mark.parametrize("name", ["", "a\\0b", "a\\nb"])
+def test_a_key_file_that_cannot_be_is_told_with_its_line(keys, name):
+    file = keys / "simulator" / "simulator.yaml"
+    file.write_text(file.read_text().replace("platform-1.pem", f'"{name}"'))
+
+    with pytest.raises(SetupError) as caught:
+        open_keys(keys)
+
+    assert "simulator.yaml:6: keys[0].key: " in caught.value.detail
+    assert len(caught.value.detail.splitlines()) == 1
+
+
 def test_a_version_that_cannot_stand_in_a_header_is_an_error(keys):
     file = keys / "simulator" / "simulator.yaml"
     file.write_text(file.read_text().replace('version: "1"', 'version: "1,2"'))
