@@ -8,14 +8,16 @@ import asyncio
 import os
 import ssl
 import time
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from gateway import config
-from gateway.config import Encryption, Settings
-from gateway.documents import Document, Problem
+from gateway.config import Encryption, Settings, Tls
+from gateway.documents import Document, DocumentError, Problem
 from gateway.edge.upstream import HttpUpstream, open_session, tls_context
 from gateway.errors import KeyringError, SetupError
 from gateway.keys.backends.file import KeyringFolder, Others, read_key_file
@@ -194,7 +196,7 @@ class Plant:
             route.client == name and route.encryption is not Encryption.OFF
             for route in self.settings.routes
         )
-        return [f"missing: {lack}" for lack in ring.missing(encrypting=encrypts)]
+        return _lacks(ring, encrypts=encrypts)
 
 
 def tls_of(client: config.Client) -> ssl.SSLContext:
@@ -204,41 +206,71 @@ def tls_of(client: config.Client) -> ssl.SSLContext:
         SetupError: one of its files cannot be used.
     """
     tls = client.tls
-    try:
-        if tls.private_key is not None:
-            read_key_file(tls.private_key, Others.MAY_NOTHING)
-        return tls_context(tls.ca_file, tls.certificate, tls.private_key)
-    except KeyringError as error:
-        msg = f"client {client.name}: tls.private_key: {error.detail}"
-        raise SetupError(msg) from None
-    except OSError as error:
-        unfit = isinstance(error, ssl.SSLError)
-        reason = "not PEM as it must be" if unfit else error.strerror
-        msg = f"client {client.name}: tls: a file cannot be used: {reason}"
-        raise SetupError(msg) from error
+    for key, reason in _tls_flaws(tls):
+        msg = f"client {client.name}: tls.{key}: {reason}"
+        raise SetupError(msg)
+    return tls_context(tls.ca_file, tls.certificate, tls.private_key)
 
 
 async def check(document: Document[Settings]) -> list[Problem]:
-    """Load every keyring and TLS file as serving would. Gives what is wrong."""
-    plant, problems = Plant(document.value, _Silent()), []
-    await plant.load()
-    for index, client in enumerate(document.value.clients):
-        for reason in plant.reasons_of(client.name):
-            place = ("clients", index, "keyring")
+    """Find what is wrong with a configuration, and what keyrings and TLS files lack.
+
+    A mistake in the one hides none in the others: each file whose path can be read
+    is read as serving would.
+    """
+    problems = [*document.problems]
+    for files in config.files_of(document):
+        problems += await _keyring_problems(document, files)
+        for key, reason in _tls_flaws(files.tls):
+            place = (*files.place, "tls", key)
             problems.append(document.problem(place, reason))
-        try:
-            tls_of(client)
-        except SetupError as error:
-            place = ("clients", index, "tls")
-            problems.append(document.problem(place, error.detail))
-    return problems
+    return list(dict.fromkeys(problems))
 
 
-class _Silent:
-    """A listener for a plant that nobody watches."""
+async def _keyring_problems(
+    document: Document[Settings], files: config.Files
+) -> list[Problem]:
+    if files.keyring is None:
+        return []
+    place = (*files.place, "keyring")
+    try:
+        ring = await asyncio.to_thread(KeyringFolder(files.keyring).read)
+        await self_test(ring, entropy=ENTROPY)
+    except DocumentError as error:
+        return [*error.problems]
+    except SetupError as error:
+        return [document.problem(place, error.detail)]
+    lacks = _lacks(ring, encrypts=files.encrypts)
+    return [document.problem(place, lack) for lack in lacks]
 
-    def loaded(self, client: str, ring: Keyring) -> None:
-        """Take no note."""
 
-    def failed(self, client: str, reason: str) -> None:
-        """Take no note."""
+def _lacks(ring: Keyring, *, encrypts: bool) -> list[str]:
+    return [f"missing: {lack}" for lack in ring.missing(encrypting=encrypts)]
+
+
+def _tls_flaws(tls: Tls) -> Iterator[tuple[str, str]]:
+    """Find what is wrong with TLS files: the key that names one, and the reason."""
+    if tls.ca_file is not None and (reason := _refusal(tls.ca_file)):
+        yield "ca_file", reason
+    if tls.private_key is None:
+        return
+    try:
+        read_key_file(tls.private_key, Others.MAY_NOTHING)
+    except KeyringError as error:
+        yield "private_key", error.detail
+        return
+    if tls.certificate is not None and (
+        reason := _refusal(None, tls.certificate, tls.private_key)
+    ):
+        yield "certificate", reason
+
+
+def _refusal(*files: Path | None) -> str:
+    """Give why TLS cannot use these files; nothing if it can."""
+    try:
+        tls_context(*files)
+    except ssl.SSLError:
+        return "not PEM as it must be"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return ""

@@ -1,6 +1,7 @@
 """Validate the configuration and every keyring, without serving.
 
 Names every problem with its place in the file. Exit status 1 if there is one.
+With --json, each is an object: file, line, key, message; null where there is none.
 
 Examples:
   gateway check                          ./config.yaml
@@ -15,7 +16,7 @@ import sys
 
 from gateway import config
 from gateway.cli.options import add_config, add_json, environment
-from gateway.errors import SetupError
+from gateway.documents import DocumentError, Problem
 from gateway.plant import check
 
 
@@ -29,13 +30,23 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     try:
         document = config.read(arguments.config, environment())
-        problems = [str(problem) for problem in asyncio.run(check(document))]
-    except SetupError as error:
-        problems = error.detail.splitlines()
+        problems = asyncio.run(check(document))
+    except DocumentError as error:
+        problems = [*error.problems]
     if arguments.json:
-        print(json.dumps({"ok": not problems, "problems": problems}))
+        found = [_as_json(problem) for problem in problems]
+        print(json.dumps({"ok": not found, "problems": found}))
     elif problems:
-        print("\n".join(problems), file=sys.stderr)
+        print("\n".join(map(str, problems)), file=sys.stderr)
     else:
         print(f"{arguments.config}: no problem found")
     return 1 if problems else 0
+
+
+def _as_json(problem: Problem) -> dict[str, str | int | None]:
+    return {
+        "file": str(problem.file),
+        "line": problem.line,
+        "key": problem.where or None,
+        "message": problem.message,
+    }

@@ -184,7 +184,13 @@ def test_check_names_every_problem_with_its_line(workplace):
     assert "Traceback" not in checked.stderr
     as_json = gateway("check", "--json", cwd=workplace)
     assert as_json.returncode == 1
-    assert len(json.loads(as_json.stdout)["problems"]) == 3
+    problems = json.loads(as_json.stdout)["problems"]
+    assert [(each["file"], each["line"], each["key"]) for each in problems] == [
+        ("config.yaml", 20, "routes[0].time_out_s"),
+        ("config.yaml", 21, "x"),
+        ("config.yaml", 21, "x"),
+        ("config.yaml", 13, "clients[0].keyring"),
+    ]
 
 
 def test_check_is_content_with_the_sandbox(workplace):
