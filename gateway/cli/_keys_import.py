@@ -17,13 +17,14 @@ Examples:
 
 import argparse
 import json
-import sys
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import entry_of, facts_of, headline
+from gateway.cli._messages import read_input
 from gateway.cli._ring import add_ring, folder_of, options_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
@@ -37,6 +38,8 @@ from gateway.keys.formats import (
     read_public_key,
 )
 from gateway.keys.model import Use
+
+_MAX_KEY_BYTES: Final = 64 << 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,7 +117,7 @@ def _read(name: str, party: Party | None) -> tuple[Party, bytes, RSAPublicKey]:
 
 def _data(name: str) -> bytes:
     if name == "-":
-        return sys.stdin.buffer.read()
+        return read_input(name, _MAX_KEY_BYTES)
     return read_key_file(Path(name), Others.MAY_ALL)
 
 

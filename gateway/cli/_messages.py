@@ -14,16 +14,39 @@ from gateway.protocol import Headers, ReceivedRequest, ReceivedResponse
 
 Received: TypeAlias = ReceivedRequest | ReceivedResponse
 
+MAX_BYTES: Final = 16 << 20
+"""Twice what a gateway accepts of an answer by default; a device never ends."""
+
 _STATUS_LINE: Final = re.compile(r"HTTP/[0-9.]+ ([1-5][0-9][0-9])(?: .*)?")
 _REQUEST_LINE: Final = re.compile(r"([A-Z]+) (\S+)(?: HTTP/[0-9.]+)?")
 _HEAD: Final = re.compile(rb"(.*?)(?:\r?\n){2}(.*)", re.DOTALL)
 
 
-def read_input(name: str) -> bytes:
-    """Read a file, or standard input where the name is `-`."""
-    if name == "-":
-        return sys.stdin.buffer.read()
-    return Path(name).read_bytes()
+def read_input(name: str, limit: int = MAX_BYTES) -> bytes:
+    """Read a file, or standard input where the name is `-`.
+
+    Raises:
+        SetupError: it has more than `limit` bytes, or standard input is closed.
+    """
+    if name != "-":
+        with Path(name).open("rb") as stream:
+            data = stream.read(limit + 1)
+    elif sys.stdin is None:
+        msg = "-: standard input is closed"
+        raise SetupError(msg)
+    else:
+        data = sys.stdin.buffer.read(limit + 1)
+    if len(data) > limit:
+        msg = f"{name}: it is over {limit >> 10} KiB, which is more than is read here"
+        raise SetupError(msg)
+    return data
+
+
+def write_output(data: bytes) -> None:
+    """Write bytes to standard output as they are."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def parse_message(data: bytes) -> Received:
@@ -63,9 +86,7 @@ def header_lines(headers: Headers) -> str:
 def print_message(head: str, body: bytes) -> None:
     """Print a head, a blank line and a body, which keeps its exact bytes."""
     print(head)
-    sys.stdout.flush()
-    sys.stdout.buffer.write(body)
-    sys.stdout.buffer.flush()
+    write_output(body)
 
 
 def length_problem(message: Received) -> str | None:

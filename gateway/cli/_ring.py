@@ -9,7 +9,7 @@ from shlex import quote
 from gateway import config
 from gateway.cli import UsageError
 from gateway.cli._choices import add_choice
-from gateway.cli.options import add_config, environment
+from gateway.cli.options import add_config, environment, path
 from gateway.errors import KeyringError
 from gateway.keys import manifest
 from gateway.keys.backends.file import Others, read_key_file
@@ -44,7 +44,7 @@ def add_ring(parser: argparse.ArgumentParser) -> None:
     """Declare the options that name a keyring."""
     parser.add_argument(
         "--keyring",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="the keyring's folder (default: the client's in the configuration)",
     )

@@ -14,9 +14,9 @@ Examples:
 import argparse
 import asyncio
 import json
-import sys
 
 from gateway.cli._judgement import add_message, case_of, judge
+from gateway.cli._messages import write_output
 from gateway.errors import SetupError
 from gateway.keys.changes import Party
 from gateway.protocol import UnsignedRefusal
@@ -45,6 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {"verified_by": message.key_version, "body": body.decode()}
         print(json.dumps(facts))
     else:
-        sys.stdout.buffer.write(body)
-        sys.stdout.buffer.flush()
+        write_output(body)
     return 0

@@ -11,11 +11,19 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-c",
         "--config",
-        type=Path,
+        type=path,
         default=Path("config.yaml"),
         metavar="FILE",
         help="the configuration (default: config.yaml)",
     )
+
+
+def path(text: str) -> Path:
+    """Read the name of a file or folder. An empty one is no name for this folder."""
+    if not text:
+        msg = "it is empty: name a file or a folder"
+        raise argparse.ArgumentTypeError(msg)
+    return Path(text)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -40,7 +40,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gateway.cli.options import add_json
+from gateway.cli.options import add_json, path
 from gateway.config import Address, parse_address
 from gateway.simulator.alipayhk import AlipayHK
 from gateway.simulator.exchanges import Exchange, Record
@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--keys",
-        type=Path,
+        type=path,
         default=Path("keys"),
         metavar="DIR",
         help="the folder of the keys (default: %(default)s)",
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _simulate(simulator: AlipayHK, arguments: argparse.Namespace) -> None:
-    ended = asyncio.Event()
+    ended, lost = asyncio.Event(), list[OSError]()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
@@ -124,7 +124,10 @@ async def _simulate(simulator: AlipayHK, arguments: argparse.Namespace) -> None:
     def show(exchange: Exchange) -> None:
         try:
             on_exchange(exchange.record)
-        except BrokenPipeError:  # the reader of our output went away
+        except (
+            OSError
+        ) as error:  # the reader of our output went away, or a disk is full
+            lost.append(error)
             ended.set()
 
     async with running(
@@ -136,6 +139,8 @@ async def _simulate(simulator: AlipayHK, arguments: argparse.Namespace) -> None:
     ) as where:
         started(where, arguments.keys)
         await ended.wait()
+    if lost:
+        raise lost[0]
 
 
 def _started_text(where: Running, keys: Path) -> None:

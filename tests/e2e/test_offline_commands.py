@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -217,7 +218,8 @@ def test_the_configuration_decides_on_the_key_version_and_the_zone(place):
         (["--target", "/a", "--keyring", "keys/hk-sandbox"], 2, "with --client-id"),
         (["--target", "/a", "--client-id", "a b"], 2, "a Client-Id is 1 to 128"),
         (["--target", "/a", "--time", "noon"], 2, "not an ISO 8601 time"),
-        (["--target", "/a", "--json", "--keyring", "no"], 1, "cannot be opened"),
+        (["--target", "/a", "--client", "no"], 2, "name a client with --client"),
+        (["--target", "/a", "--keyring", "no"], 1, "cannot be opened"),
         ([], 2, "required: --target"),
     ],
 )
@@ -561,6 +563,27 @@ def test_a_file_that_is_not_there_is_named(place):
     done = place.process("verify", "nowhere.http", *TARGET)
     assert done.returncode == 1
     assert error_of(done) == "gateway: nowhere.http: No such file or directory"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("file", ["/dev/zero", "vast", "-"])
+def test_what_never_ends_is_not_read_to_its_end(file, command, place):
+    with (place.folder / "vast").open("wb") as vast:
+        vast.truncate(1 << 40)  # a hole: it takes no room
+    target = [] if command == "encrypt" else TARGET
+    with Path("/dev/zero").open("rb") as endless:
+        done = place.process(command, file, *target, stdin=endless)
+    assert done.returncode == 1
+    assert error_of(done) == (
+        f"gateway: {file}: it is over 16384 KiB, which is more than is read here"
+    )
+
+
+def test_a_key_from_an_endless_pipe_is_not_read_to_its_end(place):
+    with Path("/dev/zero").open("rb") as endless:
+        done = place.process("keys", "import", "-", stdin=endless)
+    assert done.returncode == 1
+    assert error_of(done).startswith("gateway: -: it is over 64 KiB")
 
 
 # --- encrypt and decrypt -----------------------------------------------------

@@ -52,12 +52,13 @@ class Workspace:
             arguments, status, *(_all_of(each) for each in (out, err))
         )
 
-    def process(self, *arguments, given=b""):
+    def process(self, *arguments, given=b"", stdin=None):
         """Run a command to its end, as a process of its own."""
+        source = {"input": given} if stdin is None else {"stdin": stdin}
         return subprocess.run(
             [*GATEWAY, *map(str, arguments)],
             cwd=self.folder,
-            input=given,
+            **source,
             capture_output=True,
             check=False,
             timeout=30,
