@@ -12,6 +12,7 @@ Examples:
 import argparse
 import asyncio
 import io
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -68,8 +69,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play the demo. Gives 0 if both answers were verified."""
-    with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
-        return asyncio.run(_play(Path(folder), once=arguments.once))
+    return asyncio.run(_until_signalled(once=arguments.once))
+
+
+async def _until_signalled(*, once: bool) -> int:
+    """Play until the end or a signal; no throw-away key is left behind in either case.
+
+    The folder is there only while the signals are handled.
+    """
+    loop, playing = asyncio.get_running_loop(), asyncio.current_task()
+    assert playing is not None  # noqa: S101 - this is a task
+    signals: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        if not signals:
+            playing.cancel()
+        signals.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as by `nohup`
+            loop.add_signal_handler(number, end, number)
+    try:
+        with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
+            return await _play(Path(folder), once=once)
+    except asyncio.CancelledError:
+        return 128 + signals[0]
 
 
 async def _play(folder: Path, *, once: bool) -> int:
