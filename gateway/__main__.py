@@ -1,7 +1,46 @@
-"""`python -m gateway`."""
+"""The process `gateway`, also `python -m gateway`: what signals do before a command runs.
 
+An interrupt ends it without a traceback at whatever moment it comes. While modules are
+loaded an exception would not do: it may arise in a callback that swallows it.
+"""
+
+import os
+import signal
 import sys
+from types import FrameType
 
-from gateway.cli import main
+_INTERRUPTED = 128 + signal.SIGINT
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the command line. Gives the exit status."""
+    if sys.argv[1:2] == ["serve"]:
+        # Held until the gateway has a handler (`Gateway.handle_signals`): whoever
+        # asks for a reload while it starts gets one, and does not end it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if heeded:  # and not ignored, as in the background of a script
+        signal.signal(signal.SIGINT, _leave)
+    from gateway import cli  # noqa: PLC0415 - under the handler above
+
+    try:
+        return cli.main(loaded=_raise_interrupts if heeded else None)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    finally:
+        if heeded:
+            signal.signal(signal.SIGINT, _leave)
+
+
+def _raise_interrupts() -> None:
+    """Make an interrupt an exception, so that a command can clean up."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    """End at once: no command is at work that would have to clean up."""
+    os._exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

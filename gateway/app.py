@@ -104,11 +104,12 @@ class Gateway:
         self._stopping.set()
 
     def handle_signals(self) -> None:
-        """Drain on SIGTERM and SIGINT, reload on SIGHUP."""
+        """Drain on SIGTERM and SIGINT, reload on SIGHUP, also on one that was held."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def reasons(self) -> list[str]:
         """Give why the gateway is not ready; empty if it is."""

@@ -1,18 +1,21 @@
 """The command line: one module per subcommand, loaded only when it is called.
 
 A subcommand's module has `add_arguments(parser)` and `run(arguments) -> int`.
-Exit status: 0 done, 1 it failed or found a problem, 2 wrong usage.
+Exit status: 0 done, 1 it failed or found a problem, 2 wrong usage, 130 interrupted.
+With --json a failure (status 1) is an object on standard output too: `ok` false, a
+`code`, and `problems` in words.
 """
 
 import argparse
 import importlib
-import os
+import json
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
-from gateway.errors import GatewayError
+from gateway.cli._streams import check_streams, lost_output
+from gateway.errors import ExchangeError, GatewayError, InternalError
 
 _COMMANDS: Final = {
     "demo": "see a plain and an encrypted exchange, hop by hop, without setting up",
@@ -34,11 +37,31 @@ try it:
   gateway simulate             a stand-in for AlipayHK on 127.0.0.1:8089
   gateway serve                the gateway on 127.0.0.1:8080, as config.yaml says
   gateway COMMAND --help       what a command does, with examples
+
+exit status: 0 done, 1 it failed or found a problem, 2 wrong usage, 130 interrupted.
+With --json, a failure (1) is a JSON object on standard output too.
 """
 
 
 class UsageError(GatewayError):
     """The command line asks for what cannot be: exit status 2."""
+
+
+class _Version(argparse.Action):
+    """`--version`, which looks the version up only when it is asked for."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, *_: object, **__: object
+    ) -> NoReturn:
+        """Print the package's version and end."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            text = version("alipayhk-gateway")
+        except PackageNotFoundError:
+            text = "(not installed as a package)"
+        print(f"{parser.prog} {text}")
+        parser.exit()
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,31 +78,46 @@ class Parser(argparse.ArgumentParser):
         self.allow_abbrev = False
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Gives the exit status; never raises for a known error."""
-    options = _parse(sys.argv[1:] if arguments is None else list(arguments))
-    parser: Parser = options.parser
+def main(
+    arguments: Sequence[str] | None = None, *, loaded: Callable[[], None] | None = None
+) -> int:
+    """Run one command. Gives the exit status; never raises for a known error.
+
+    Args:
+        arguments: what stands after `gateway`; by default the process's own.
+        loaded: called when every module is loaded, before the command begins.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        status: int = options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`); nobody is left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        check_streams()
+        try:
+            return _command(given, loaded)
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
-    except UsageError as error:
-        parser.error(error.detail)
     except Exception as error:  # noqa: BLE001 - the last resort: a line, no traceback
-        if options.debug:
-            traceback.print_exception(error)
-        return _fail(error)
+        return _failed(error, given)
+
+
+def _command(given: Sequence[str], loaded: Callable[[], None] | None) -> int:
+    options = _parse(given)
+    if loaded is not None:
+        loaded()
+    try:
+        status: int = options.run(options)
+    except UsageError as error:
+        parser: Parser = options.parser
+        parser.error(error.detail)
     return status
 
 
 def _parse(given: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="gateway")
     parser.explain(_HELP)
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="print the version and end"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     chosen = next((word for word in given if not word.startswith("-")), None)
     for name, summary in _COMMANDS.items():
@@ -102,10 +140,36 @@ def _complete(command: Parser, name: str) -> None:
     )
 
 
-def _fail(error: Exception) -> int:
-    for line in _explanation(error).splitlines():
+def _failed(raised: Exception, given: Sequence[str]) -> int:
+    """Say what went wrong, for people and, with --json, for programs."""
+    error = lost_output() or _first(raised)
+    if isinstance(error, BrokenPipeError):
+        # The reader of our output went away (`| head`); nobody is left to tell.
+        return 1
+    if "--debug" in given:
+        traceback.print_exception(raised)
+    lines = _explanation(error).splitlines()
+    if "--json" in given:
+        facts = {"ok": False, "code": _code(error), "problems": lines}
+        print(json.dumps(facts))
+        lost_output()
+    for line in lines:
         print(f"gateway: {line}", file=sys.stderr)
     return 1
+
+
+def _first(raised: Exception) -> Exception:
+    """Give the error itself where tasks have wrapped it into a group."""
+    while isinstance(raised, ExceptionGroup):
+        raised = raised.exceptions[0]
+    return raised
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, ExchangeError):
+        return error.code
+    known = isinstance(error, GatewayError | OSError)
+    return "setup_error" if known else InternalError.code
 
 
 def _explanation(error: Exception) -> str:
