@@ -3,7 +3,7 @@
 The key that was active for the same use is deactivated in the same step: ours then
 still decrypts what AlipayHK encrypts to it, AlipayHK's still verifies. A deactivated
 key may be activated again, which is the way back. A compromised or destroyed one
-never returns.
+never returns. One that is active already is left as it is, with status 0.
 
 Activate a key of ours only once AlipayHK has registered its public key: a running
 gateway signs with it within a second.
@@ -19,6 +19,7 @@ import argparse
 
 from gateway.cli._keys_change import add_version, carry_out
 from gateway.keys.changes import activate
+from gateway.keys.model import KeyState
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,4 +29,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Activate the key that is named."""
-    return carry_out(arguments, activate)
+    return carry_out(arguments, activate, KeyState.ACTIVE)

@@ -9,7 +9,8 @@ from typing import Final, TypeAlias
 from gateway.cli._ring import add_ring, add_which, folder_of, manifest_of
 from gateway.cli.options import add_json
 from gateway.keys.backends import folder as folders
-from gateway.keys.changes import Change, Party, difference
+from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.changes import Change, Party, difference, find
 from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import Manifest
 from gateway.keys.model import KeyInfo, KeyState, Use
@@ -40,24 +41,35 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def carry_out(arguments: argparse.Namespace, step: Step) -> int:
-    """Take a step with the key that is named, or try it, and say what it means."""
+def carry_out(arguments: argparse.Namespace, step: Step, goal: KeyState) -> int:
+    """Take a step with the key that is named, or try it, and say what it means.
+
+    A key that is in the state `goal` already is left as it is: a script that is run
+    again ends like the first time.
+    """
     folder = folder_of(arguments)
     party: Party = arguments.party
+    chosen = (party, arguments.version, arguments.use)
     if arguments.dry_run:
         before = manifest_of(folder)
-        after = step(before, party, arguments.version, arguments.use)
+        taken = find(before, *chosen).state is goal
+        after = before if taken else step(before, *chosen)
         ring = folders.preview(folder, after)
     else:
         with folders.locked(folder) as locked:
             before = locked.manifest
-            after = step(before, party, arguments.version, arguments.use)
-            ring = locked.replace(after)
+            taken = find(before, *chosen).state is goal
+            after = before if taken else step(before, *chosen)
+            ring = KeyringFolder(folder).read() if taken else locked.replace(after)
     changes = sorted(difference(before, after), key=_coming_first)
     if arguments.json:
         print(json.dumps(_as_json(folder, changes, ring, dry_run=arguments.dry_run)))
-    else:
-        print("\n".join(_lines(folder, changes, ring, dry_run=arguments.dry_run)))
+        return 0
+    if taken:
+        name = f"{party} version {arguments.version}"
+        print(f"{name} is {goal} already: nothing was changed.")
+    lines = _lines(folder, changes, ring, dry_run=arguments.dry_run and not taken)
+    print("\n".join(lines))
     return 0
 
 

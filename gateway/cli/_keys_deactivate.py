@@ -15,6 +15,7 @@ import argparse
 
 from gateway.cli._keys_change import add_version, carry_out
 from gateway.keys.changes import deactivate
+from gateway.keys.model import KeyState
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,4 +25,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Deactivate the key that is named."""
-    return carry_out(arguments, deactivate)
+    return carry_out(arguments, deactivate, KeyState.DEACTIVATED)

@@ -15,6 +15,7 @@ import argparse
 
 from gateway.cli._keys_change import add_version, carry_out
 from gateway.keys.changes import destroy
+from gateway.keys.model import KeyState
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,4 +25,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Destroy the key that is named."""
-    return carry_out(arguments, destroy)
+    return carry_out(arguments, destroy, KeyState.DESTROYED)

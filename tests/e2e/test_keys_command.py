@@ -379,6 +379,39 @@ def test_a_destroyed_key_is_gone_from_the_folder(ringed):
     ]
 
 
+@pytest.mark.parametrize("option", [[], ["--platform"]])
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_activating_the_active_key_again_changes_nothing(dry_run, option, ringed):
+    before = (ringed.ring / "keyring.yaml").read_bytes()
+    party = "platform" if option else "partner"
+    words = ("keys", "activate", "1", *option, *dry_run)
+    done = ringed.gateway(*words)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode().splitlines() == [
+        f"{party} version 1 is active already: nothing was changed.",
+        "keys/hk-sandbox is at generation 5.",
+    ]
+    facts = json.loads(ringed.gateway(*words, "--json").stdout)
+    assert (facts["changes"], facts["generation"]) == ([], 5)
+    assert (ringed.ring / "keyring.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "state"), [("deactivate", "deactivated"), ("destroy", "destroyed")]
+)
+def test_other_steps_that_were_taken_already_change_nothing_either(verb, state, ringed):
+    ringed.gateway("keys", "generate")
+    ringed.gateway("keys", "activate", "2")
+    ringed.gateway("keys", verb, "1")
+    before = (ringed.ring / "keyring.yaml").read_bytes()
+    done = ringed.gateway("keys", verb, "1")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert f"version 1 is {state} already: nothing was changed." in (
+        done.stdout.decode()
+    )
+    assert (ringed.ring / "keyring.yaml").read_bytes() == before
+
+
 def test_the_active_key_is_not_destroyed(ringed):
     done = ringed.gateway("keys", "destroy", "1")
     assert done.returncode == 1
