@@ -18,14 +18,19 @@ admin listener. A change in a keyring's folder is taken up by itself.
 
 import argparse
 import asyncio
+import errno
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from gateway import config
 from gateway.app import Gateway
 from gateway.cli.options import add_config, environment
+from gateway.errors import SetupError
 from gateway.hardening import check_libraries, leave_no_trace
+
+_LISTEN: Final = ("inbound.listen", "admin.listen")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,4 +50,18 @@ async def _serve(file: Path) -> None:
     load = partial(config.load, file, environment())
     gateway = Gateway(load(), load, stdout=sys.stdout, stderr=sys.stderr)
     gateway.handle_signals()
-    await gateway.run()
+    try:
+        await gateway.run()
+    except SetupError as error:
+        raise _advised(error, file) from error.__cause__
+
+
+def _advised(error: SetupError, file: Path) -> SetupError:
+    """Say also what to do about an address that cannot be listened on."""
+    setting, cause = error.detail.partition(":")[0], error.__cause__
+    if setting not in _LISTEN or not isinstance(cause, OSError):
+        return error
+    change = f"change {setting} in {file}"
+    if cause.errno == errno.EADDRINUSE:
+        change = f"stop the process that has it, or {change}"
+    return SetupError(f"{error.detail}; {change}")

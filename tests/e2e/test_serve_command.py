@@ -212,8 +212,27 @@ def test_check_finds_a_keyring_that_could_not_be_served(workplace):
 def test_a_missing_configuration_is_one_line(tmp_path, command):
     done = gateway(command, "-c", "nowhere.yaml", cwd=tmp_path)
     assert done.returncode == 1
-    assert "nowhere.yaml: cannot be read" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr == (
+        "gateway: nowhere.yaml: cannot be read: No such file or directory; "
+        "name the configuration with -c FILE\n"
+    ).removeprefix("" if command == "serve" else "gateway: ")
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (Path.mkdir, "is not a file, or is over 1 MiB"),
+        (lambda file: file.write_bytes(b"\xff\xfe"), "is not UTF-8 text"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "check", "keys list"])
+def test_a_configuration_that_is_none_says_how_to_name_another(
+    command, make, says, tmp_path
+):
+    make(tmp_path / "config.yaml")
+    done = gateway(*command.split(), cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith(f"config.yaml: {says}; name the configuration with -c FILE\n")
 
 
 def test_an_address_in_use_is_one_line(workplace):
@@ -225,8 +244,25 @@ def test_an_address_in_use_is_one_line(workplace):
         )
         second = gateway("serve", cwd=workplace)
     assert second.returncode == 1
-    assert f"gateway: inbound.listen: {address} cannot be listened on" in second.stderr
+    line = second.stderr.splitlines()[-1]
+    assert line.startswith(f"gateway: inbound.listen: {address} cannot be listened on:")
+    assert line.endswith(
+        "; stop the process that has it, or change inbound.listen in config.yaml"
+    )
     assert "Traceback" not in second.stderr
+
+
+def test_an_admin_address_that_is_not_this_machines_says_what_to_change(workplace):
+    config = workplace / "config.yaml"
+    text = re.sub(
+        r"admin:.*\n  listen: 127.0.0.1:0",
+        "admin:\n  listen: 192.0.2.1:0",
+        config.read_text(),
+    )
+    (workplace / "other.yaml").write_text(text)
+    done = gateway("serve", "-c", "other.yaml", cwd=workplace)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("; change admin.listen in other.yaml")
 
 
 def test_the_demo_ends_with_both_exchanges_verified(tmp_path):
