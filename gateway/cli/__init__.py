@@ -47,6 +47,22 @@ class UsageError(GatewayError):
     """The command line asks for what cannot be: exit status 2."""
 
 
+class DiagnosedError(GatewayError):
+    """A captured message is not what it should be, with what was found of it.
+
+    Attributes:
+        code: as in the error table of the documentation.
+        diagnoses: each with `code`, `finding` and `advice`.
+    """
+
+    def __init__(
+        self, detail: str, code: str, diagnoses: Sequence[dict[str, str]]
+    ) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.diagnoses = diagnoses
+
+
 class _Version(argparse.Action):
     """`--version`, which looks the version up only when it is asked for."""
 
@@ -151,6 +167,8 @@ def _failed(raised: Exception, given: Sequence[str]) -> int:
     lines = _explanation(error).splitlines()
     if "--json" in given:
         facts = {"ok": False, "code": _code(error), "problems": lines}
+        if isinstance(error, DiagnosedError):
+            facts["diagnoses"] = error.diagnoses
         print(json.dumps(facts))
         lost_output()
     for line in lines:
@@ -166,7 +184,7 @@ def _first(raised: Exception) -> Exception:
 
 
 def _code(error: Exception) -> str:
-    if isinstance(error, ExchangeError):
+    if isinstance(error, ExchangeError | DiagnosedError):
         return error.code
     known = isinstance(error, GatewayError | OSError)
     return "setup_error" if known else InternalError.code

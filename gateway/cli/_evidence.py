@@ -2,6 +2,8 @@
 
 import argparse
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from gateway.cli._judgement import Case
@@ -16,10 +18,12 @@ from gateway.cli._ring import (
 )
 from gateway.config import Client
 from gateway.errors import SetupError
+from gateway.keys.backends.file import read_key_file
 from gateway.keys.changes import Party
+from gateway.keys.formats import read_private_key
 from gateway.keys.model import KeyState, Use
 from gateway.protocol import Direction, ReceivedRequest
-from gateway.protocol.diagnosis import Capture, KnownKey, Standing
+from gateway.protocol.diagnosis import Capture, KnownKey, Pair, Standing
 from gateway.protocol.diagnosis.model import PLATFORM_HOSTS
 
 _STANDINGS: Final = {
@@ -78,12 +82,41 @@ def known_keys(arguments: argparse.Namespace, case: Case) -> list[KnownKey]:
         for each in held(folder, manifest_of(folder))
         if each.public is not None
     ]
+    for client in _other_clients(arguments):
+        keys += _of_other(client, case.party)
+    return sorted(keys, key=lambda key: key.standing is not Standing.TRUSTED)
+
+
+def known_pairs(arguments: argparse.Namespace, case: Case) -> list[Pair]:
+    """Give every private key that is at hand, those that may decrypt first."""
+    folder, to_us = folder_of(arguments), case.party is Party.PLATFORM
+    pairs = list(_pairs(folder, "", None if to_us else Standing.OWN))
+    for client in _other_clients(arguments):
+        of_client = f" of client {client.name}"
+        with suppress(SetupError):  # no ring, no keys: it is only looked at in passing
+            pairs += _pairs(client.keyring, of_client, Standing.OTHER_CLIENT)
+    return sorted(pairs, key=lambda pair: pair.standing is not Standing.TRUSTED)
+
+
+def _pairs(folder: Path, of_client: str, standing: Standing | None) -> Iterator[Pair]:
+    for each in held(folder, manifest_of(folder)):
+        entry = each.entry
+        if each.party is not Party.PARTNER or each.public is None or entry.key is None:
+            continue
+        private = read_private_key(read_key_file(folder / entry.key, private=True))
+        known = standing or _STANDINGS.get(entry.state)
+        if known is None:
+            may = Use.DECRYPT in each.uses
+            known = Standing.TRUSTED if may else Standing.OTHER_USE
+        yield Pair(_label(each) + of_client, entry.version, known, private)
+
+
+def _other_clients(arguments: argparse.Namespace) -> Iterator[Client]:
     if arguments.keyring is None:
         ours = client_of(arguments)
         for client in settings_of(arguments).clients:
             if client.name != ours.name:
-                keys += _of_other(client, case.party)
-    return sorted(keys, key=lambda key: key.standing is not Standing.TRUSTED)
+                yield client
 
 
 def _routes(arguments: argparse.Namespace) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A captured message before the judge: what is known of it, and the verdict.
 
-`gateway verify` and `gateway decrypt` share it, so that nothing is decrypted that
-did not verify.
+`gateway verify` and `gateway decrypt` share it, so that nothing is printed decrypted
+that did not verify.
 """
 
 import argparse

@@ -9,6 +9,10 @@ Where the signature does not hold, the usual mistakes are tried one by one and i
 pairs (another key, a newline, JSON written again, the wrong target or time, ...) and
 the one that explains it is named. Exit status 1 then, and for an unsigned refusal.
 
+An encrypted body is tried too, where we are to read it: if the signature holds and the
+body does not decrypt, the reason is named (wrapped with another key or with OAEP, CBC
+mode, ...), also with exit status 1. The plain body is printed by `gateway decrypt`.
+
 Examples:
   curl -i ... > answer.http
   gateway verify answer.http --target /api/open/alipay/v1/content/synchronize
@@ -23,33 +27,20 @@ Examples:
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
-from typing import Final
+from typing import TypeAlias
 
-from gateway.cli._evidence import capture_of, known_keys, label
+from gateway.cli._evidence import label
+from gateway.cli._findings import REFUSED, of_envelope, of_signature
 from gateway.cli._judgement import Case, add_message, case_of, judge
-from gateway.cli._messages import length_problem, read_input
-from gateway.errors import (
-    ClientIdMismatch,
-    ExchangeError,
-    KeyVersionUnknown,
-    SignatureInvalid,
-    SignatureMissing,
-)
+from gateway.errors import ExchangeError, SignatureInvalid
 from gateway.keys.changes import Party
 from gateway.keys.model import KeyInfo
 from gateway.protocol import UnsignedRefusal, VerifiedRequest, VerifiedResponse
-from gateway.protocol.diagnosis import Diagnosis, diagnose
+from gateway.protocol.diagnosis import Diagnosis
 
-_REFUSED: Final = "unsigned_refusal"
-_DIAGNOSED: Final = {
-    _REFUSED,
-    SignatureInvalid.code,
-    SignatureMissing.code,
-    KeyVersionUnknown.code,
-    ClientIdMismatch.code,
-}
-"""Codes with causes to look for; each other one says itself what is wrong."""
+Verified: TypeAlias = VerifiedRequest | VerifiedResponse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,35 +63,52 @@ def run(arguments: argparse.Namespace) -> int:
         return _failed(arguments, case, error.code, error.detail)
     if isinstance(verdict, UnsignedRefusal):
         detail = "It is not signed, and proves nothing."
-        return _failed(arguments, case, _REFUSED, detail)
-    return _verified(arguments, case, verdict)
+        return _failed(arguments, case, REFUSED, detail)
+    found = None if verdict.encrypt is None else of_envelope(arguments, case, verdict)
+    print_verified = _print_json if arguments.json else _print_text
+    print_verified(case, verdict, found)
+    return 1 if found else 0
 
 
-def _verified(
-    arguments: argparse.Namespace,
-    case: Case,
-    message: VerifiedRequest | VerifiedResponse,
-) -> int:
+def _print_json(case: Case, message: Verified, found: list[Diagnosis] | None) -> None:
     key = _key(case, message.key_version)
-    encrypted = message.encrypt is not None
-    if arguments.json:
-        facts = {
-            "verified": True,
-            "section": case.party,
-            "version": key.version,
-            "state": key.state,
-            "fingerprint": key.fingerprint,
-            "client_id": message.client_id,
-            "time": message.time_text,
-            "encrypted": encrypted,
-        }
-        print(json.dumps(facts))
-        return 0
+    facts = {
+        "verified": True,
+        "section": case.party,
+        "version": key.version,
+        "state": key.state,
+        "fingerprint": key.fingerprint,
+        "client_id": message.client_id,
+        "time": message.time_text,
+        "encrypted": message.encrypt is not None,
+        "decrypts": None if found is None else not found,
+        "diagnoses": [asdict(each) for each in found or ()],
+    }
+    print(json.dumps(facts))
+
+
+def _print_text(case: Case, message: Verified, found: list[Diagnosis] | None) -> None:
+    key = _key(case, message.key_version)
+    note = "" if message.encrypt is None else f", {_sealed(found)}"
     print(f"Verified: signed by {label(case.party, key.version)} ({key.state}).")
     print(f"  Client-Id  {message.client_id}")
     print(f"  time       {message.time_text}")
-    print(f"  body       {len(message.body)} bytes{', encrypted' if encrypted else ''}")
-    return 0
+    print(f"  body       {len(message.body)} bytes{note}", flush=True)
+    if found:
+        text = "the signature holds, and the body does not decrypt"
+        print(f"gateway: {text}: {found[0].code}", file=sys.stderr, flush=True)
+        _print_found(found)
+
+
+def _sealed(found: list[Diagnosis] | None) -> str:
+    if found is None:
+        return "encrypted to AlipayHK, which alone can tell whether it opens"
+    return "encrypted" if found else "encrypted to us; `gateway decrypt` prints it"
+
+
+def _print_found(found: Iterable[Diagnosis]) -> None:
+    for each in found:
+        print(f"{each.finding} ({each.code})\n  {each.advice}")
 
 
 def _key(case: Case, version: str) -> KeyInfo:
@@ -114,7 +122,7 @@ def _key(case: Case, version: str) -> KeyInfo:
 
 
 def _failed(arguments: argparse.Namespace, case: Case, code: str, detail: str) -> int:
-    diagnoses = _diagnoses(arguments, case, code)
+    diagnoses = of_signature(arguments, case, code)
     if arguments.json:
         facts = {
             "verified": False,
@@ -125,18 +133,5 @@ def _failed(arguments: argparse.Namespace, case: Case, code: str, detail: str) -
         print(json.dumps(facts))
         return 1
     print(f"gateway: not verified: {code}: {detail}", file=sys.stderr, flush=True)
-    for each in diagnoses:
-        print(f"{each.finding} ({each.code})\n  {each.advice}")
+    _print_found(diagnoses)
     return 1
-
-
-def _diagnoses(arguments: argparse.Namespace, case: Case, code: str) -> list[Diagnosis]:
-    found: list[Diagnosis] = []
-    if code in _DIAGNOSED:
-        plaintext = read_input(arguments.plaintext) if arguments.plaintext else None
-        keys = known_keys(arguments, case)
-        found += diagnose(capture_of(arguments, case, plaintext), keys)
-    if (problem := length_problem(case.received)) is not None:
-        advice = "Capture the exact bytes; an editor may add a newline when it saves."
-        found.append(Diagnosis("capture_inexact", problem, advice))
-    return found

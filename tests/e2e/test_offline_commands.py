@@ -1,5 +1,6 @@
 """`gateway sign`, `verify`, `encrypt` and `decrypt`, on files and standard input."""
 
+import base64
 import json
 import re
 import shlex
@@ -473,6 +474,40 @@ def test_a_signature_over_the_plaintext_is_named(place, partner_key, platform_ke
     assert codes(place.gateway(*words, given=raw(sealed))) == ["body_plaintext"]
 
 
+@pytest.mark.parametrize("command", ["verify", "decrypt"])
+def test_a_message_signed_before_it_was_encrypted_is_named(
+    command, place, partner_key, platform_key
+):
+    """Without --plaintext too: with our keys at hand the body can be tried."""
+    plain = peer.answer(platform_key)
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key()))
+    sealed = type(plain)(
+        200, [*plain.headers, ("Encrypt", header)], peer.seal(plain.body)
+    )
+    done = place.gateway(command, "-", *TARGET, "--json", given=raw(sealed))
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["code"] == "signature_invalid"
+    assert codes(done) == ["body_plaintext"]
+    assert b"SUCCESS" not in done.stdout + done.stderr
+
+
+def test_a_request_of_ours_that_may_be_signed_before_encryption_asks_for_the_body(
+    place, partner_key, platform_key
+):
+    plain = peer.call(partner_key)
+    header = peer.encrypt_header(peer.wrap(platform_key.public_key()))
+    sealed = type(plain)(
+        "POST",
+        peer.TARGET,
+        [*plain.headers, ("Encrypt", header)],
+        peer.seal(plain.body),
+    )
+    done = place.gateway("verify", "-", "--json", given=raw(sealed))
+    assert codes(done) == ["bytes_differ", "plaintext_unknown"]
+    words = ("verify", "-", "--json", "--plaintext", "order.json")
+    assert codes(place.gateway(*words, given=raw(sealed))) == ["body_plaintext"]
+
+
 def test_an_unsigned_refusal_is_no_success_and_says_what_it_is(place):
     given = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + peer.FAILURE
     done = place.gateway("verify", "-", *TARGET, given=given)
@@ -709,6 +744,151 @@ def test_what_cannot_be_decrypted_is_named(make, words, says, place, three_keys)
     assert done.returncode == 1
     assert says in error_of(done)
     assert done.stdout == b""
+
+
+# --- envelopes that do not open ----------------------------------------------
+
+
+def _oaep(key):
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+
+    how = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
+    return key.public_key().encrypt(peer.CONTENT_KEY, how)
+
+
+def _cbc(body):
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+    from cryptography.hazmat.primitives.padding import PKCS7
+
+    padder = PKCS7(128).padder()
+    padded = padder.update(body) + padder.finalize()
+    encryptor = Cipher(algorithms.AES(peer.CONTENT_KEY), modes.CBC(bytes(16)))
+    return base64.b64encode(encryptor.encryptor().update(padded))
+
+
+ENVELOPES = [
+    pytest.param(
+        lambda ours, theirs, _: (_oaep(ours), peer.seal(peer.SUCCESS), "1"),
+        ["wrapped_oaep"],
+        id="OAEP",
+    ),
+    pytest.param(
+        lambda ours, theirs, _: (
+            peer.wrap(ours.public_key()),
+            _cbc(peer.SUCCESS),
+            "1",
+        ),
+        ["cipher_cbc"],
+        id="CBC",
+    ),
+    pytest.param(
+        lambda ours, theirs, _: (
+            peer.wrap(theirs.public_key()),
+            peer.seal(peer.SUCCESS),
+            "1",
+        ),
+        ["wrapped_for_another"],
+        id="the platform's key",
+    ),
+    pytest.param(
+        lambda ours, theirs, other: (
+            peer.wrap(other.public_key()),
+            peer.seal(peer.SUCCESS),
+            "1",
+        ),
+        ["wrapped_pre_active", "wrapped_version"],
+        id="our next key under the version of this one",
+    ),
+    pytest.param(
+        lambda ours, theirs, _: (
+            peer.wrap(ours.public_key()),
+            peer.seal(peer.SUCCESS),
+            "9",
+        ),
+        ["wrapped_version"],
+        id="a version that is not held",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "expected"), ENVELOPES)
+def test_why_an_envelope_does_not_open_is_named(make, expected, place, three_keys):
+    put(place.ring, Party.PARTNER, three_keys[2], version="2", active=False)
+    wrapped, body, version = make(*three_keys)
+    header = peer.encrypt_header(wrapped, version)
+    given = raw(peer.answer(three_keys[1], body, encrypt=header))
+
+    done = place.gateway("verify", "-", *TARGET, "--json", given=given)
+    assert done.returncode == 1
+    facts = json.loads(done.stdout)
+    assert (facts["verified"], facts["encrypted"], facts["decrypts"]) == (
+        True,
+        True,
+        False,
+    )
+    assert codes(done) == expected
+
+    done = place.gateway("verify", "-", *TARGET, given=given)
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"Verified: signed by AlipayHK's key version 1")
+    assert expected[0].encode() in done.stdout
+    assert error_of(done).startswith(
+        "gateway: the signature holds, and the body does not decrypt: "
+    )
+
+    done = place.gateway("decrypt", "-", *TARGET, given=given)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert expected[0] in error_of(done)
+
+    done = place.gateway("decrypt", "-", *TARGET, "--json", given=given)
+    assert done.returncode == 1
+    assert codes(done) == expected
+    facts = json.loads(done.stdout)
+    held = version == "1"
+    assert (facts["ok"], facts["code"]) == (
+        False,
+        "decryption_failed" if held else "key_version_unknown",
+    )
+
+
+def test_an_envelope_that_opens_is_told_apart(place, partner_key, platform_key):
+    given = raw(peer.sealed_answer(platform_key, partner_key.public_key()))
+    done = place.gateway("verify", "-", *TARGET, given=given)
+    assert done.returncode == 0
+    assert b"bytes, encrypted to us; `gateway decrypt` prints it" in done.stdout
+    done = place.gateway("verify", "-", *TARGET, "--json", given=given)
+    assert json.loads(done.stdout)["decrypts"] is True
+
+
+def test_of_our_own_request_only_alipayhk_can_tell(place, partner_key, platform_key):
+    header = peer.encrypt_header(peer.wrap(platform_key.public_key()))
+    call = peer.call(partner_key, peer.seal(peer.REQUEST_BODY), encrypt=header)
+    done = place.gateway("verify", "-", given=raw(call))
+    assert done.returncode == 0
+    assert b"encrypted to AlipayHK, which alone can tell whether it opens" in (
+        done.stdout
+    )
+    done = place.gateway("verify", "-", "--json", given=raw(call))
+    assert json.loads(done.stdout)["decrypts"] is None
+
+
+def test_our_own_request_that_is_encrypted_to_ourselves_is_named(place, partner_key):
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key()))
+    call = peer.call(partner_key, peer.seal(peer.REQUEST_BODY), encrypt=header)
+    for command in ("verify", "decrypt"):
+        done = place.gateway(command, "-", "--json", given=raw(call))
+        assert done.returncode == 1
+        assert codes(done) == ["wrapped_own_key"]
+        assert b"contentId" not in done.stdout
+
+
+def test_an_envelope_for_another_client_is_named(two_clients, platform_key, other_key):
+    place = two_clients
+    put(place.folder / "keys/production", Party.PARTNER, other_key)
+    given = raw(peer.sealed_answer(platform_key, other_key.public_key()))
+    words = ("verify", "-", *TARGET, "--client", "hk-sandbox", "--json")
+    assert codes(place.gateway(*words, given=given)) == ["wrapped_other_client"]
 
 
 def test_an_unsigned_refusal_is_not_decrypted(place):
