@@ -4,12 +4,13 @@ An interrupt ends it without a traceback at whatever moment it comes. While modu
 loaded an exception would not do: it may arise in a callback that swallows it.
 """
 
+# `_signal` and not `signal`, which loads modules of its own: milliseconds without the
+# handler. These three the interpreter has loaded before.
+import _signal as signal  # type: ignore[import-not-found]
 import os
-import signal
 import sys
-from types import FrameType
 
-_INTERRUPTED = 128 + signal.SIGINT
+_INTERRUPTED: int = 128 + signal.SIGINT
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def _raise_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _leave(_: int, __: FrameType | None) -> None:
+def _leave(_: int, __: object) -> None:
     """End at once: no command is at work that would have to clean up."""
     os._exit(_INTERRUPTED)
 

@@ -78,7 +78,8 @@ def run_to(device, *words, cwd):
 
 @pytest.mark.parametrize("entry", ["-m", PROJECT["scripts"]["gateway"]])
 @pytest.mark.parametrize(
-    "moment", ["argparse", "gateway.cli", "gateway.cli.demo", "aiohttp", "gateway.app"]
+    "moment",
+    ["enum", "argparse", "gateway.cli", "gateway.cli.demo", "aiohttp", "gateway.app"],
 )
 def test_an_interrupt_while_it_starts_is_quiet(moment, entry, tmp_path):
     done = run(cwd=tmp_path, command=signalled(2, moment, "demo", entry=entry))
