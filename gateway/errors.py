@@ -50,7 +50,12 @@ class GatewayError(Exception):
 
 
 class SetupError(GatewayError):
-    """A file, key or setting is wrong; the text says where and what to do."""
+    """A file, key or setting is wrong; the text says where and what to do.
+
+    `places`: each problem's file, line, key and message, where that is known.
+    """
+
+    places: tuple[dict[str, str | int | None], ...] = ()
 
 
 class KeyringError(SetupError):

@@ -98,6 +98,15 @@ class Problem:
             else f"{place}: {self.message}"
         )
 
+    def facts(self) -> dict[str, str | int | None]:
+        """Give it for a program: file, line, key and message."""
+        return {
+            "file": str(self.file),
+            "line": self.line,
+            "key": self.where or None,
+            "message": self.message,
+        }
+
 
 class DocumentError(SetupError):
     """A file with at least one problem; the text lists them all."""
@@ -105,6 +114,7 @@ class DocumentError(SetupError):
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(map(str, self.problems)))
+        self.places = tuple(problem.facts() for problem in self.problems)
 
 
 class _TooDeep(yaml.MarkedYAMLError):

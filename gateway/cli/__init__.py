@@ -3,7 +3,7 @@
 A subcommand's module has `add_arguments(parser)` and `run(arguments) -> int`.
 Exit status: 0 done, 1 it failed or found a problem, 2 wrong usage, 130 interrupted.
 With --json a failure (status 1) is an object on standard output too: `ok` false, a
-`code`, and `problems` in words.
+`code`, and `problems`, each with file, line, key and message, null where unknown.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
 from gateway.cli._streams import check_streams, lost_output
-from gateway.errors import ExchangeError, GatewayError, InternalError
+from gateway.errors import ExchangeError, GatewayError, InternalError, SetupError
 
 _COMMANDS: Final = {
     "demo": "see a plain and an encrypted exchange, hop by hop, without setting up",
@@ -166,7 +166,7 @@ def _failed(raised: Exception, given: Sequence[str]) -> int:
         traceback.print_exception(raised)
     lines = _explanation(error).splitlines()
     if "--json" in given:
-        facts = {"ok": False, "code": _code(error), "problems": lines}
+        facts = {"ok": False, "code": _code(error), "problems": _facts(error, lines)}
         if isinstance(error, DiagnosedError):
             facts["diagnoses"] = error.diagnoses
         print(json.dumps(facts))
@@ -174,6 +174,14 @@ def _failed(raised: Exception, given: Sequence[str]) -> int:
     for line in lines:
         print(f"gateway: {line}", file=sys.stderr)
     return 1
+
+
+def _facts(error: Exception, lines: list[str]) -> list[dict[str, str | int | None]]:
+    """Give what is wrong with its place; where there is none, in words alone."""
+    if isinstance(error, SetupError) and error.places:
+        return list(error.places)
+    placeless = {"file": None, "line": None, "key": None}
+    return [{**placeless, "message": line} for line in lines]
 
 
 def _first(raised: Exception) -> Exception:

@@ -18,7 +18,7 @@ from gateway.cli._ring import (
 )
 from gateway.config import Client
 from gateway.errors import SetupError
-from gateway.keys.backends.file import read_key_file
+from gateway.keys.backends.file import Others, read_key_file
 from gateway.keys.changes import Party
 from gateway.keys.formats import read_private_key
 from gateway.keys.model import KeyState, Use
@@ -103,7 +103,9 @@ def _pairs(folder: Path, of_client: str, standing: Standing | None) -> Iterator[
         entry = each.entry
         if each.party is not Party.PARTNER or each.public is None or entry.key is None:
             continue
-        private = read_private_key(read_key_file(folder / entry.key, private=True))
+        private = read_private_key(
+            read_key_file(folder / entry.key, Others.MAY_NOTHING)
+        )
         known = standing or _STANDINGS.get(entry.state)
         if known is None:
             may = Use.DECRYPT in each.uses

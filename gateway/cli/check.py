@@ -16,7 +16,7 @@ import sys
 
 from gateway import config
 from gateway.cli.options import add_config, add_json, environment
-from gateway.documents import DocumentError, Problem
+from gateway.documents import DocumentError
 from gateway.plant import check
 
 
@@ -34,19 +34,10 @@ def run(arguments: argparse.Namespace) -> int:
     except DocumentError as error:
         problems = [*error.problems]
     if arguments.json:
-        found = [_as_json(problem) for problem in problems]
+        found = [problem.facts() for problem in problems]
         print(json.dumps({"ok": not found, "problems": found}))
     elif problems:
         print("\n".join(map(str, problems)), file=sys.stderr)
     else:
         print(f"{arguments.config}: no problem found")
     return 1 if problems else 0
-
-
-def _as_json(problem: Problem) -> dict[str, str | int | None]:
-    return {
-        "file": str(problem.file),
-        "line": problem.line,
-        "key": problem.where or None,
-        "message": problem.message,
-    }

@@ -243,7 +243,9 @@ def test_a_failure_is_told_to_programs_too(words, says, tmp_path):
     assert done.returncode == 1
     facts = json.loads(done.stdout)
     assert facts["ok"] is False
-    assert says in facts["problems"][0]
+    (problem,) = facts["problems"]
+    assert set(problem) == {"file", "line", "key", "message"}
+    assert says in f"{problem['file']}: {problem['message']}"
 
 
 def test_every_problem_of_a_ring_is_told_to_programs(tmp_path):
@@ -255,10 +257,11 @@ def test_every_problem_of_a_ring_is_told_to_programs(tmp_path):
     assert done.returncode == 1
     facts = json.loads(done.stdout)
     assert facts["code"] == "setup_error"
-    assert [each.split(": ")[1] for each in facts["problems"]] == ["foo", "bar"]
-    assert [f"gateway: {each}" for each in facts["problems"]] == (
-        done.stderr.splitlines()
-    )
+    assert [(each["line"], each["key"]) for each in facts["problems"]] == [
+        (4, "foo"),
+        (5, "bar"),
+    ]
+    assert len(done.stderr.splitlines()) == 2
 
 
 # --- version and wrong words -------------------------------------------------

@@ -218,23 +218,6 @@ def test_a_missing_configuration_is_one_line(tmp_path, command):
     ).removeprefix("" if command == "serve" else "gateway: ")
 
 
-@pytest.mark.parametrize(
-    ("make", "says"),
-    [
-        (Path.mkdir, "is not a file, or is over 1 MiB"),
-        (lambda file: file.write_bytes(b"\xff\xfe"), "is not UTF-8 text"),
-    ],
-)
-@pytest.mark.parametrize("command", ["serve", "check", "keys list"])
-def test_a_configuration_that_is_none_says_how_to_name_another(
-    command, make, says, tmp_path
-):
-    make(tmp_path / "config.yaml")
-    done = gateway(*command.split(), cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.endswith(f"config.yaml: {says}; name the configuration with -c FILE\n")
-
-
 def test_an_address_in_use_is_one_line(workplace):
     with serving(workplace) as serve:
         config = workplace / "config.yaml"
