@@ -31,6 +31,8 @@ class Moment:
             sys.meta_path.remove(self)
             os.kill(os.getpid(), number)
 
+if moment in sys.modules:
+    sys.exit("it is loaded already")
 sys.meta_path.insert(0, Moment())
 if entry == "-m":
     runpy.run_module("gateway", run_name="__main__", alter_sys=True)
@@ -83,6 +85,8 @@ def run_to(device, *words, cwd):
 )
 def test_an_interrupt_while_it_starts_is_quiet(moment, entry, tmp_path):
     done = run(cwd=tmp_path, command=signalled(2, moment, "demo", entry=entry))
+    if "loaded already" in done.stderr:
+        pytest.skip(f"something has loaded {moment} before us, such as coverage")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
