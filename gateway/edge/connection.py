@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -21,6 +21,15 @@ _IDLE_S: Final = 75.0
 
 class Response(web.Response):
     """An answer with the headers that it was given, and those that HTTP needs."""
+
+    async def _write_headers(self) -> None:
+        """Answer in a version that is spoken here, also where another was asked."""
+        assert self._req is not None  # noqa: S101
+        assert self._payload_writer is not None  # noqa: S101
+        asked = self._req.version
+        version = "1.0" if asked == HttpVersion10 else "1.1"
+        line = f"HTTP/{version} {self.status} {self.reason}"
+        await self._payload_writer.write_headers(line, self.headers)
 
     async def _prepare_headers(self) -> None:
         """Take back what aiohttp adds by itself: a Content-Type, and its own name."""
@@ -80,6 +89,19 @@ class _Connection(web.RequestHandler):
         if not body.is_eof():
             body.set_exception(web.RequestPayloadError("The rest never comes."))
         return True
+
+    def data_received(self, data: bytes) -> None:
+        """Parse on, and tell who reads a body that it turned out malformed.
+
+        aiohttp's own queues the refusal behind the request whose body it is, which
+        would wait for the rest of it until its deadline.
+        """
+        super().data_received(data)
+        waiting = self._messages
+        if waiting and not isinstance(waiting[-1][0], RawRequestMessage):
+            body = waiting[-2][1] if len(waiting) > 1 else self.last_body
+            if body is not None and not body.is_eof():
+                body.set_exception(web.RequestPayloadError("It is malformed."))
 
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
