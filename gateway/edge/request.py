@@ -180,5 +180,6 @@ async def _continue(request: BaseRequest) -> None:
         msg = "The only expectation that can be met is 100-continue."
         raise InvalidRequest(msg)
     transport = request.transport
-    if transport is not None:
+    # HTTP/1.0 knows no interim answer, and would take it for the answer itself.
+    if transport is not None and request.version != HttpVersion10:
         transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
