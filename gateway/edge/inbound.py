@@ -124,10 +124,13 @@ class Inbound:
             response = _passed_on(answer, record)
         except ExchangeError as error:
             response = _failed(error, record)
+            if isinstance(error, InvalidRequest):
+                # Whoever sent it may see its end, and what is behind, elsewhere.
+                response.force_close()
         except Exception as error:  # noqa: BLE001 - the last resort: fail closed
             record.error = _place_of(error)
             response = _defect(record)
-        if self.draining or not request.content.is_eof():
+        if self.draining or not request.content.is_eof() or _is_last(request):
             response.force_close()
         return response
 
@@ -162,6 +165,20 @@ class Inbound:
         if len(given) == 1 and _EXCHANGE_ID.fullmatch(given[0]):
             return given[0]
         return self._entropy(16).hex()
+
+
+def _is_last(request: BaseRequest) -> bool:
+    """Tell whether no other request may come on this connection.
+
+    After chunks there may be trailers, and aiohttp's parser makes the last of them a
+    header of the next request. After CONNECT or an upgrade it reads no requests.
+    """
+    headers = request.headers
+    return (
+        "Transfer-Encoding" in headers
+        or "Upgrade" in headers
+        or request.method == "CONNECT"
+    )
 
 
 def _passed_on(answer: Answer, record: ExchangeRecord) -> web.Response:
