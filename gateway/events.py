@@ -20,18 +20,28 @@ class ExchangeRecord:
         code: `verified`, `refused` (an unsigned F or U) or a code of the errors.
         outcome: of a failed exchange: not_sent, unknown or answered.
         status: the HTTP status the caller got.
+        caller: who sent it, by the configuration's name; empty where callers are not
+            told apart.
+        denied: the code that the policy refuses it with, also where it only reports
+            so and the exchange went on.
         seconds: from the request's head until its answer is ready to be written.
         upstream_seconds: the part spent waiting for AlipayHK; None if not asked.
+        attempts: how often it was signed and given to the network.
         key_version: the partner's version that signed; None if nothing was.
         verified_by: the platform's version that verified; None if none did.
         clock_skew_s: Response-Time minus our clock, of a verified answer.
+        date_skew_s: the Date header minus our clock, of any answer: to the second, and
+            proved by nothing.
         tracer_id: AlipayHK's own name for this exchange, also of an answer that is
             not trusted.
+        delivered: False where the caller did not take its answer.
         result_code: AlipayHK's resultCode, such as PARAM_ILLEGAL.
         error: for internal errors: the exception's class and place, not its text.
     """
 
     exchange_id: str
+    caller: str = ""
+    denied: str | None = None
     client: str = ""
     route: str = ""
     encrypted: bool = False
@@ -40,11 +50,14 @@ class ExchangeRecord:
     status: int = 0
     seconds: float = 0.0
     upstream_seconds: float | None = None
+    attempts: int = 0
     key_version: str | None = None
     verified_by: str | None = None
     clock_skew_s: float | None = None
+    date_skew_s: float | None = None
     tracer_id: str | None = None
     result_code: str | None = None
+    delivered: bool = True
     request_bytes: int = 0
     response_bytes: int = 0
     error: str | None = field(default=None)

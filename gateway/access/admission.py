@@ -1,0 +1,191 @@
+"""Places: how many exchanges may be under way, and how long one may wait for its turn.
+
+Limits hold for the whole gateway, for each caller and for each client (one AlipayHK
+account). Places are taken in the order caller, client, gateway: who waits for its
+own limit holds no place that another could use.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from gateway.errors import Overloaded
+
+_UNLIMITED: Final = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much at once.
+
+    Attributes:
+        total: exchanges in all.
+        wait_s: how long an exchange may wait for its place.
+        callers: exchanges by caller; who is not in it has no limit of its own.
+        clients: exchanges by client; likewise.
+    """
+
+    total: int
+    wait_s: float = 0.0
+    callers: Mapping[str, int] = field(default_factory=dict)
+    clients: Mapping[str, int] = field(default_factory=dict)
+
+
+class Quota:
+    """An amount that is shared out, and the queue for it: first come, first served.
+
+    What is shared may be places for exchanges or bytes of memory.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.taken = 0
+        self._limit = limit
+        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return len(self._queue)
+
+    def has(self, amount: int = 1) -> bool:
+        """Tell whether `amount` can be had without waiting."""
+        return self.taken + amount <= self._limit and not self._queue
+
+    def resize(self, limit: int) -> None:
+        """Share out another amount; nobody loses what it has."""
+        self._limit = limit
+        self._call_in()
+
+    def add(self, amount: int = 1) -> None:
+        """Take at once, whether or not there is so much left."""
+        self.taken += amount
+
+    async def take(self, amount: int = 1) -> None:
+        """Wait until `amount` can be had, and take it. May be cancelled."""
+        if self.has(amount):
+            self.taken += amount
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append((turn, amount))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # its turn came in the same moment
+                self.give_back(amount)
+            with suppress(ValueError):
+                self._queue.remove((turn, amount))
+            self._call_in()
+            raise
+
+    def give_back(self, amount: int = 1) -> None:
+        """Give back what was taken; the next in the queue may have it."""
+        self.taken -= amount
+        self._call_in()
+
+    def _call_in(self) -> None:
+        while self._queue:
+            turn, amount = self._queue[0]
+            if not turn.done():
+                if self.taken + amount > self._limit:
+                    return
+                self.taken += amount
+                turn.set_result(None)
+            self._queue.popleft()
+
+
+Place: TypeAlias = tuple[Quota, ...]
+"""What an exchange holds while it is under way."""
+
+_SETTINGS: Final = (
+    "callers[].max_concurrent",
+    "clients[].max_concurrent",
+    "inbound.max_concurrent",
+)
+
+
+class Admission:
+    """All places of a gateway. Outlives reloads, so that none is given out twice."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._total = Quota(limits.total)
+        self._of_callers: dict[str, Quota] = {}
+        self._of_clients: dict[str, Quota] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many exchanges wait for a place."""
+        by_name = (*self._of_callers.values(), *self._of_clients.values())
+        return sum(quota.waiting for quota in (self._total, *by_name))
+
+    def use(self, limits: Limits) -> None:
+        """Take these limits from now on."""
+        self._limits = limits
+        self._total.resize(limits.total)
+        for known, given in (
+            (self._of_callers, limits.callers),
+            (self._of_clients, limits.clients),
+        ):
+            for name, quota in known.items():
+                quota.resize(given.get(name, _UNLIMITED))
+
+    async def enter(
+        self, caller: str, client: str, patience_s: float | None = None
+    ) -> Place:
+        """Give a place, to be given back with `leave`.
+
+        Args:
+            caller: the caller's name, or nothing.
+            client: the client's name.
+            patience_s: how long this caller would wait at most.
+
+        Raises:
+            Overloaded: none was free in time; the text names the limit.
+        """
+        wanted = (
+            _quota(self._of_callers, self._limits.callers, caller),
+            _quota(self._of_clients, self._limits.clients, client),
+            self._total,
+        )
+        if all(quota.has() for quota in wanted):
+            for quota in wanted:
+                quota.add()
+            return wanted
+        wait_s = self._limits.wait_s
+        if patience_s is not None:
+            wait_s = min(wait_s, max(patience_s, 0.0))
+        return await _queue_up(wanted, wait_s)
+
+    def leave(self, place: Place) -> None:
+        """Give a place back."""
+        for quota in place:
+            quota.give_back()
+
+
+async def _queue_up(wanted: Place, wait_s: float) -> Place:
+    held: list[Quota] = []
+    try:
+        async with asyncio.timeout(wait_s):
+            for quota in wanted:
+                await quota.take()
+                held.append(quota)
+    except BaseException as error:
+        for quota in held:
+            quota.give_back()
+        if not isinstance(error, TimeoutError):
+            raise
+        msg = (
+            f"As many exchanges as may be are under way ({_SETTINGS[len(held)]}). "
+            "Send again later."
+        )
+        raise Overloaded(msg) from None
+    return wanted
+
+
+def _quota(known: dict[str, Quota], limits: Mapping[str, int], name: str) -> Quota:
+    if name not in known:
+        known[name] = Quota(limits.get(name, _UNLIMITED))
+    return known[name]

@@ -1,0 +1,186 @@
+"""Places and quotas: never more than there are, in order, none lost."""
+
+import asyncio
+import random
+
+import pytest
+
+from gateway.access.admission import Admission, Limits, Quota
+from gateway.errors import Overloaded
+
+
+async def settle():
+    """Let everything run that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_quota_is_given_out_in_order():
+    quota, order = Quota(1), []
+
+    async def worker(name):
+        await quota.take()
+        order.append(name)
+        await settle()
+        quota.give_back()
+
+    await asyncio.gather(*(worker(name) for name in range(5)))
+    assert order == [0, 1, 2, 3, 4]
+    assert quota.taken == quota.waiting == 0
+
+
+async def test_a_great_amount_is_not_overtaken_by_small_ones():
+    quota = Quota(10)
+    await quota.take(8)
+    great = asyncio.create_task(quota.take(5))
+    await settle()
+    small = asyncio.create_task(quota.take(1))
+    await settle()
+    assert not quota.has(1)
+    assert not small.done()
+    quota.give_back(8)
+    await asyncio.gather(great, small)
+    assert quota.taken == 6
+
+
+async def test_who_gives_up_holds_up_nobody():
+    quota = Quota(10)
+    await quota.take(8)
+    great = asyncio.create_task(quota.take(5))
+    await settle()
+    small = asyncio.create_task(quota.take(1))
+    await settle()
+    great.cancel()
+    await small
+    assert quota.taken == 9
+    assert quota.waiting == 0
+
+
+async def test_a_turn_that_comes_as_it_is_given_up_goes_to_the_next():
+    quota = Quota(1)
+    await quota.take()
+    first, second = (asyncio.create_task(quota.take()) for _ in range(2))
+    await settle()
+    quota.give_back()  # the first one's turn: it has not run yet
+    first.cancel()
+    await second
+    assert first.cancelled()
+    assert quota.taken == 1
+
+
+async def test_a_turn_that_was_given_up_before_it_came_is_passed_over():
+    quota = Quota(1)
+    await quota.take()
+    first, second = (asyncio.create_task(quota.take()) for _ in range(2))
+    await settle()
+    first.cancel()  # it has not run yet: its turn still stands in the queue
+    quota.give_back()
+    await second
+    await settle()
+    assert quota.taken == 1
+    assert quota.waiting == 0
+
+
+async def test_another_size_calls_in_those_who_wait_and_takes_from_nobody():
+    quota = Quota(1)
+    await quota.take()
+    waiting = asyncio.create_task(quota.take())
+    await settle()
+    quota.resize(2)
+    await waiting
+    quota.resize(1)
+    assert quota.taken == 2
+    assert not quota.has()
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_happens_nothing_is_lost_or_given_twice(seed):
+    dice, quota, greatest = random.Random(seed), Quota(10), 0
+
+    async def worker():
+        nonlocal greatest
+        amount = dice.randint(1, 6)
+        await quota.take(amount)
+        try:
+            greatest = max(greatest, quota.taken)
+            for _ in range(dice.randint(0, 5)):
+                await asyncio.sleep(0)
+        finally:
+            quota.give_back(amount)
+
+    tasks = [asyncio.create_task(worker()) for _ in range(50)]
+    while not all(task.done() for task in tasks):
+        if dice.random() < 0.3:
+            dice.choice(tasks).cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert greatest <= 10
+    assert quota.taken == quota.waiting == 0
+
+
+LIMITS = Limits(3, 0.0, callers={"a": 1, "b": 9}, clients={"hk": 2})
+NAMED = {
+    "a": ("a", "mo", "callers[].max_concurrent"),
+    "hk": ("b", "hk", "clients[].max_concurrent"),
+    "all": ("b", "mo", "inbound.max_concurrent"),
+}
+
+
+@pytest.mark.parametrize(("caller", "client", "setting"), NAMED.values(), ids=NAMED)
+async def test_a_place_is_refused_by_the_limit_that_is_reached(caller, client, setting):
+    admission, places = Admission(LIMITS), []
+    detail = None
+    while detail is None:
+        try:
+            places.append(await admission.enter(caller, client))
+        except Overloaded as error:
+            detail = error.detail
+    assert setting in detail
+    for place in places:
+        admission.leave(place)
+    assert len([await admission.enter("b", "mo") for _ in range(3)]) == 3
+
+
+async def test_who_waits_for_its_own_limit_holds_no_place_of_others():
+    admission = Admission(Limits(2, 30.0, callers={"a": 1}))
+    held = await admission.enter("a", "hk")
+    waiting = asyncio.create_task(admission.enter("a", "hk"))
+    await settle()
+    assert admission.waiting == 1
+    other = await admission.enter("b", "hk")
+    admission.leave(held)
+    await waiting
+    admission.leave(other)
+    admission.leave(waiting.result())
+    assert admission.waiting == 0
+
+
+async def test_who_gives_up_waiting_gives_back_what_it_had():
+    admission = Admission(Limits(1, 30.0, callers={"a": 2}))
+    held = await admission.enter("b", "hk")
+    waiting = asyncio.create_task(admission.enter("a", "hk"))
+    await settle()
+    waiting.cancel()
+    await settle()
+    assert waiting.cancelled()
+    admission.leave(held)
+    assert len([await admission.enter("a", "hk") for _ in range(1)]) == 1
+
+
+async def test_a_place_that_does_not_come_free_in_time_is_refused():
+    admission = Admission(Limits(1, 0.01))
+    await admission.enter("", "hk")
+    with pytest.raises(Overloaded, match="inbound"):
+        await admission.enter("", "hk")
+    assert admission.waiting == 0
+
+
+async def test_limits_may_change_under_way():
+    admission = Admission(LIMITS)
+    await admission.enter("a", "hk")
+    admission.use(Limits(9, 0.0))
+    for _ in range(8):
+        await admission.enter("a", "hk")
+    admission.use(Limits(9, 0.0, callers={"a": 1}))
+    with pytest.raises(Overloaded, match="callers"):
+        await admission.enter("a", "hk")
