@@ -63,12 +63,19 @@ class KeyringError(SetupError):
 
 
 class ExchangeError(GatewayError):
-    """An exchange ended without an answer that may be passed on."""
+    """An exchange ended without an answer that may be passed on.
+
+    `retry_after_s`: when the same call may do better, where that is known.
+    """
 
     code: ClassVar[str]
     title: ClassVar[str]
     fault: ClassVar[Fault]
     outcome: Outcome
+
+    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 # --- the caller's request is refused: nothing was sent -----------------------
@@ -164,7 +171,7 @@ class Overloaded(ExchangeError):
 
 
 class UpstreamUnavailable(ExchangeError):
-    """No connection to AlipayHK could be made."""
+    """No connection to AlipayHK could be made, or the breaker is open."""
 
     code = "upstream_unavailable"
     title = "AlipayHK could not be reached"

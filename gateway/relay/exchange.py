@@ -2,14 +2,14 @@
 
     prepare → encrypt → sign → send → verify → decrypt
 
-`Relay._exchange` is those lines; everything else here serves them. The bytes that
-are signed are the bytes that are sent, and the bytes that were verified are the
+`Relay._exchange` is those lines; everything else here serves them, and
+`gateway.relay.delivery` signs, sends and repeats. The bytes that are signed are the bytes that are sent, and the bytes that were verified are the
 bytes that are passed back.
 """
 
 from dataclasses import dataclass, field
 
-from gateway.errors import InvalidRequest, ResponseStale
+from gateway.errors import InvalidRequest, KeyUnavailable, ResponseStale
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.protocol import (
@@ -21,20 +21,18 @@ from gateway.protocol import (
     SignedMessage,
     UnsignedRefusal,
     VerifiedResponse,
-    attach_signature,
     check_request_body,
     decrypt,
     draft_request,
     encrypt,
     format_time,
     read_result,
-    read_tracer_id,
-    signature_base,
     verify_response,
 )
 from gateway.protocol.outgoing import check_target
+from gateway.relay.delivery import Delivery
 from gateway.relay.ports import Clock, Entropy
-from gateway.relay.routes import Call, Client, Route, Routes
+from gateway.relay.routes import Call, Client, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +53,18 @@ class Answer:
 class Relay:
     """Carries out exchanges. Holds nothing that belongs to one of them."""
 
-    def __init__(self, routes: Routes, clock: Clock, entropy: Entropy) -> None:
-        self._routes = routes
+    def __init__(self, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
         self._entropy = entropy
+        self._delivery = Delivery(clock, entropy)
 
-    def check_path(self, target: str) -> None:
-        """Pass if some route has this target's path.
-
-        Raises:
-            UnknownRoute: none has.
-        """
-        self._routes.check_path(target)
-
-    async def exchange(self, call: Call, record: ExchangeRecord) -> Answer:
+    async def exchange(
+        self, route: Route, call: Call, record: ExchangeRecord
+    ) -> Answer:
         """Bring a call to AlipayHK and its verified answer back.
 
         Args:
+            route: where the call goes.
             call: what the service sent.
             record: filled in as the exchange goes, also where it fails.
 
@@ -79,7 +72,6 @@ class Relay:
             ExchangeError: no answer may be passed on; its outcome says whether
                 AlipayHK may have acted.
         """
-        route = self._routes.find(call)
         record.client, record.route = route.client.name, route.path
         record.encrypted = route.encryption_for(call.encrypt)
         check_call_target(call.target)
@@ -91,13 +83,12 @@ class Relay:
     async def _exchange(
         self, route: Route, call: Call, record: ExchangeRecord
     ) -> Answer:
-        client, ring = route.client, route.client.keyrings.current
+        client, ring = route.client, _ring_of(route.client)
         draft = self._prepare(client, call)
         content_key = self._entropy(CONTENT_KEY_BYTES) if record.encrypted else None
         if content_key is not None:
             draft = _encrypt(client, ring, draft, content_key)
-        request = await _sign(client, ring, draft, record)
-        received = await self._send(route, request, record)
+        request, received = await self._delivery(route, ring, draft, call, record)
         response = self._verify(client, ring, request, received, record)
         if isinstance(response, UnsignedRefusal):
             return _refused(response, record)
@@ -111,19 +102,6 @@ class Relay:
             time=format_time(self._clock.now(), client.zone),
             body=call.body,
         )
-
-    async def _send(
-        self, route: Route, request: SignedMessage, record: ExchangeRecord
-    ) -> ReceivedResponse:
-        started = self._clock.monotonic()
-        try:
-            received = await route.client.upstream.send(
-                request, timeout_s=route.timeout_s
-            )
-        finally:
-            record.upstream_seconds = self._clock.monotonic() - started
-        record.tracer_id = read_tracer_id(received.headers)
-        return received
 
     def _verify(
         self,
@@ -163,6 +141,20 @@ def check_call_target(target: str) -> str:
         raise InvalidRequest(msg) from None
 
 
+def _ring_of(client: Client) -> Keyring:
+    """Take the ring in use, once per exchange.
+
+    Raises:
+        KeyUnavailable: there is none, or no answer could be verified by it: AlipayHK
+            would act, and nobody would know.
+    """
+    ring = client.keyrings.current
+    if not ring.verifiers:
+        msg = "No platform key may verify the answer, so nothing was sent."
+        raise KeyUnavailable(msg)
+    return ring
+
+
 def _encrypt(client: Client, ring: Keyring, draft: Draft, content_key: bytes) -> Draft:
     return encrypt(
         draft,
@@ -171,16 +163,6 @@ def _encrypt(client: Client, ring: Keyring, draft: Draft, content_key: bytes) ->
         content_type=client.encrypted_content_type,
         send_key_version=client.send_key_version,
     )
-
-
-async def _sign(
-    client: Client, ring: Keyring, draft: Draft, record: ExchangeRecord
-) -> SignedMessage:
-    signer = ring.signer
-    signature = await signer.sign(signature_base(draft))
-    record.key_version = signer.public.version
-    version = signer.public.version if client.send_key_version else None
-    return attach_signature(draft, signature, key_version=version)
 
 
 async def _decrypt(

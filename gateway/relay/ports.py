@@ -22,6 +22,10 @@ class Clock(Protocol):
         """Give seconds that never go back, for measuring."""
         ...
 
+    async def sleep(self, seconds: float) -> None:
+        """Let that much time pass."""
+        ...
+
 
 class Upstream(Protocol):
     """AlipayHK, reached somehow."""

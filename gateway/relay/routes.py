@@ -7,28 +7,34 @@ from datetime import timedelta, timezone
 from gateway.errors import (
     EncryptionRequired,
     EncryptionUnavailable,
+    ExchangeError,
     InvalidRequest,
     UnknownRoute,
+    UpstreamDisconnected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
 )
 from gateway.protocol import HONG_KONG
 from gateway.protocol.messages import JSON_UTF8
+from gateway.relay.breaker import Breaker
 from gateway.relay.ports import Keyrings, Upstream
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a service asks for: its own bytes, and two wishes.
+    """What a service asks for: its own bytes, and its wishes.
 
     Attributes:
         target: the path, with the query string if there is one, as it was sent.
-        client: the client's name, where several share a route.
         encrypt: whether to encrypt; None leaves it to the route.
+        deadline: the monotonic second at which the caller gives up; None if it
+            leaves that to the route.
     """
 
     target: str
     body: bytes = field(repr=False)
-    client: str | None = None
     encrypt: bool | None = None
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class Client:
         encrypted_content_type: of an encrypted request.
         reuse_content_key: decrypt answers with the request's content key, not with
             the one in their own header (protocol.md 3: a setting, off by default).
+        breaker: stops attempts while AlipayHK cannot be reached; None for none.
+        repeats: how many times an exchange may be tried again.
     """
 
     name: str
@@ -53,6 +61,8 @@ class Client:
     send_key_version: bool = True
     encrypted_content_type: str = JSON_UTF8
     reuse_content_key: bool = False
+    breaker: Breaker | None = None
+    repeats: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +72,23 @@ class Route:
     Attributes:
         encrypts: True always, False never, None as the caller wishes.
         timeout_s: the total deadline of an exchange.
+        repeats_unknown: AlipayHK acts once on the same requestId here, so that a
+            request whose outcome is unknown may be sent again.
     """
 
     path: str
     client: Client
     encrypts: bool | None = None
     timeout_s: float = 10.0
+    repeats_unknown: bool = False
+
+    def may_repeat(self, error: ExchangeError) -> bool:
+        """Tell whether an exchange that failed so may be tried again."""
+        if error.retry_after_s is not None:  # the breaker is open: not now
+            return False
+        if isinstance(error, UpstreamTimeout | UpstreamDisconnected):
+            return self.repeats_unknown
+        return isinstance(error, UpstreamUnavailable)
 
     def encryption_for(self, wish: bool | None) -> bool:  # noqa: FBT001 - a header
         """Decide whether to encrypt.
@@ -95,38 +116,39 @@ class Routes:
         for route in routes:
             self._by_path.setdefault(route.path, {})[route.client.name] = route
 
-    def check_path(self, target: str) -> None:
-        """Pass if some route has this target's path.
+    def has(self, target: str) -> bool:
+        """Tell whether some route has this target's path."""
+        return _path_of(target) in self._by_path
 
-        Raises:
-            UnknownRoute: none has.
-        """
-        if _path_of(target) not in self._by_path:
-            raise _unknown()
+    def find(self, target: str, client: str | None = None) -> Route:
+        """Find the route of a call.
 
-    def find(self, call: Call) -> Route:
-        """Find the route of a call: its path byte for byte, without the query.
+        Args:
+            target: the request-target; its path counts byte for byte, without the
+                query.
+            client: the client's name, where the caller gave one.
 
         Raises:
             UnknownRoute: no route has this path and client.
             InvalidRequest: several clients share the path and none was named.
         """
-        by_client = self._by_path.get(_path_of(call.target), {})
-        if call.client is not None:
-            route = by_client.get(call.client)
+        by_client = self._by_path.get(_path_of(target), {})
+        if client is not None:
+            route = by_client.get(client)
         elif len(by_client) > 1:
             msg = "Several clients share this route; name one with Gateway-Client."
             raise InvalidRequest(msg)
         else:
             route = next(iter(by_client.values()), None)
         if route is None:
-            raise _unknown()
+            raise unknown_route()
         return route
+
+
+def unknown_route() -> UnknownRoute:
+    """Give the error for a call that no route has: the same words for all."""
+    return UnknownRoute("No route of this gateway has this path and client.")
 
 
 def _path_of(target: str) -> str:
     return target.partition("?")[0]
-
-
-def _unknown() -> UnknownRoute:
-    return UnknownRoute("No route of this gateway has this path and client.")

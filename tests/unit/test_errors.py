@@ -27,7 +27,7 @@ from gateway.protocol import (
     verify_request,
     verify_response,
 )
-from gateway.relay.routes import Call, Routes
+from gateway.relay.routes import Routes
 from tests import peer
 
 CONTRACT = """
@@ -191,8 +191,8 @@ REFUSALS = {
     "legacy": lambda _: check_request_body(
         b'{"request":{"head":"hunter2"},"signature":"hunter2"}'
     ),
-    "a path": lambda _: Routes([]).find(Call("/hunter2", b"")),
-    "a client": lambda _: Routes([]).find(Call("/", b"", client=CANARY)),
+    "a path": lambda _: Routes([]).find("/hunter2"),
+    "a client": lambda _: Routes([]).find("/", CANARY),
     "an answer without a signature": answered(body=_BYTES),
     "half a signature": answered(Response_Time=CANARY, Client_Id=peer.CLIENT_ID),
     "a Client-Id": answered(Signature=signed(), Response_Time="x", Client_Id=CANARY),

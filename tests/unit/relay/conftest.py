@@ -14,7 +14,7 @@ from gateway.keys.keyring import Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey, sign, unwrap
 from gateway.relay.exchange import Relay
-from gateway.relay.routes import Client, Route, Routes
+from gateway.relay.routes import Client, Route
 from tests import peer
 
 
@@ -40,6 +40,7 @@ class Clock:
 
     def __init__(self, steps):
         self.moment = peer.NOW
+        self.slept = []
         self._seconds = 0.0
         self._steps = steps
 
@@ -50,6 +51,11 @@ class Clock:
     def monotonic(self):
         self._seconds += 0.25
         return self._seconds
+
+    async def sleep(self, seconds):
+        self._steps.append("sleep")
+        self.slept.append(seconds)
+        self._seconds += seconds
 
 
 class Entropy:
@@ -96,7 +102,10 @@ class MemoryUpstream:
         self._steps.append("send")
         self.sent.append(request)
         self.timeouts.append(timeout_s)
-        answer = self.answer(request) if callable(self.answer) else self.answer
+        answer = self.answer
+        if isinstance(answer, list):
+            answer = answer.pop(0)
+        answer = answer(request) if callable(answer) else answer
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -133,12 +142,12 @@ class Scene:
         self.rings = Rings(self.ring_of(), self.steps)
         self.record = ExchangeRecord("e1")
 
-    async def exchange(self, call, *, encrypts=None, **settings):
+    async def exchange(self, call, *, encrypts=None, repeats_unknown=False, **settings):
         """Carry out an exchange, with these settings of the route and client."""
         client = Client("hk", peer.CLIENT_ID, self.rings, self.upstream, **settings)
-        routes = Routes([Route(peer.TARGET, client, encrypts, 7.5)])
-        relay = Relay(routes, self.clock, self.entropy)
-        return await relay.exchange(call, self.record)
+        route = Route(peer.TARGET, client, encrypts, 7.5, repeats_unknown)
+        relay = Relay(self.clock, self.entropy)
+        return await relay.exchange(route, call, self.record)
 
     def sealed(self, plaintext=peer.SUCCESS):
         """Give an answer that is encrypted to our pair."""

@@ -11,7 +11,6 @@ from gateway.errors import (
     InvalidRequest,
     UnknownRoute,
 )
-from gateway.relay.exchange import Relay
 from gateway.relay.routes import Call, Client, Route, Routes
 
 
@@ -26,7 +25,7 @@ ROUTES = Routes([PAY, SHARED_HK, SHARED_MO, Route("/a%2Fb", HK)])
 
 
 def found(target, name=None):
-    return ROUTES.find(Call(target, b"{}", name))
+    return ROUTES.find(target, name)
 
 
 @pytest.mark.parametrize("target", ["/pay", "/pay?a=b", "/pay?", "/pay?a=/b?c"])
@@ -79,25 +78,11 @@ def test_a_route_belongs_to_its_client():
 
 def test_without_routes_nothing_is_found():
     with pytest.raises(UnknownRoute):
-        Routes([]).find(Call("/pay", b"{}"))
+        Routes([]).find("/pay")
 
 
 def test_routes_may_come_from_an_iterator():
-    assert Routes(iter([PAY])).find(Call("/pay", b"{}")) is PAY
-
-
-@pytest.mark.parametrize("target", ["/pay", "/pay?a=b", "/shared"])
-def test_a_path_of_some_route_is_known_whoever_calls_it(target):
-    ROUTES.check_path(target)
-    Relay(ROUTES, clock=None, entropy=None).check_path(target)
-
-
-@pytest.mark.parametrize("target", ["/", "/pay/", "/PAY", "", "?/pay"])
-def test_a_path_of_no_route_is_unknown(target):
-    with pytest.raises(UnknownRoute):
-        ROUTES.check_path(target)
-    with pytest.raises(UnknownRoute):
-        Relay(ROUTES, clock=None, entropy=None).check_path(target)
+    assert Routes(iter([PAY])).find("/pay") is PAY
 
 
 # --- encryption --------------------------------------------------------------

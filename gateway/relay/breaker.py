@@ -1,0 +1,121 @@
+"""The circuit breaker of one client: spares an AlipayHK that cannot be reached.
+
+    closed ── failures in a row ──▶ open ── after a while ──▶ half open
+       ▲                              ▲                           │
+       └───────── probe answered ─────┼───── probe failed ────────┘
+
+Failures are connections that cannot be made and deadlines that pass. Whatever was
+answered, a refusal as well as an answer that is not trusted, shows that AlipayHK can
+be reached. While it is open, calls end at once, nothing sent.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gateway.errors import UntrustedAnswer, UpstreamTimeout, UpstreamUnavailable
+
+
+class BreakerState(IntEnum):
+    """Where a breaker stands; the values are those of `gateway_breaker_state`."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerSettings:
+    """When a breaker opens, and for how long.
+
+    Attributes:
+        failures: this many in a row open it.
+        open_s: then nothing is tried for so many seconds.
+    """
+
+    failures: int = 5
+    open_s: float = 5.0
+
+
+class Breaker:
+    """Counts failures in a row.
+
+    Args:
+        settings: when it opens.
+        monotonic: gives seconds that never go back.
+        on_change: is told of each change of state.
+    """
+
+    def __init__(
+        self,
+        settings: BreakerSettings,
+        monotonic: Callable[[], float],
+        on_change: Callable[[BreakerState], None] = lambda _: None,
+    ) -> None:
+        self.state: BreakerState = BreakerState.CLOSED
+        self._settings = settings
+        self._monotonic = monotonic
+        self._on_change = on_change
+        self._failures = 0
+        self._opened_at = 0.0
+        self._probing = False
+
+    @contextmanager
+    def attempt(self, patience: float | None = None) -> Iterator[None]:
+        """Let one attempt pass, and learn from how it ends.
+
+        Args:
+            patience: the monotonic second of the caller's own deadline. An attempt
+                that it cut short says nothing of AlipayHK: an impatient caller must
+                not close the way for all.
+
+        Raises:
+            UpstreamUnavailable: not now; its `retry_after_s` says when.
+        """
+        probe = self._admit()
+        try:
+            yield
+        except (UpstreamUnavailable, UpstreamTimeout):
+            if patience is None or self._monotonic() < patience:
+                self._failed(probe=probe)
+            raise
+        except UntrustedAnswer:
+            self._answered()
+            raise
+        else:
+            self._answered()
+        finally:
+            if probe:
+                self._probing = False
+
+    def _admit(self) -> bool:
+        """Give whether this attempt is the probe."""
+        if self.state is BreakerState.CLOSED:
+            return False
+        left = self._opened_at + self._settings.open_s - self._monotonic()
+        if left > 0 or self._probing:
+            msg = (
+                f"AlipayHK could not be reached {self._failures} times in a row; the "
+                "next attempt is made in a few seconds (clients[].breaker)."
+            )
+            raise UpstreamUnavailable(msg, retry_after_s=max(left, 1.0))
+        self._probing = True
+        self._change(BreakerState.HALF_OPEN)
+        return True
+
+    def _answered(self) -> None:
+        self._failures = 0
+        self._change(BreakerState.CLOSED)
+
+    def _failed(self, *, probe: bool) -> None:
+        self._failures += 1
+        closed = self.state is BreakerState.CLOSED
+        if probe or (closed and self._failures >= self._settings.failures):
+            self._opened_at = self._monotonic()
+            self._change(BreakerState.OPEN)
+
+    def _change(self, state: BreakerState) -> None:
+        if state is not self.state:
+            self.state = state
+            self._on_change(state)
