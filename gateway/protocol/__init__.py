@@ -12,7 +12,12 @@ from gateway.protocol.encryption import (
     unwrap,
 )
 from gateway.protocol.fields import EncryptField, FieldError, SignatureField
-from gateway.protocol.incoming import read_tracer_id, verify_request, verify_response
+from gateway.protocol.incoming import (
+    read_date,
+    read_tracer_id,
+    verify_request,
+    verify_response,
+)
 from gateway.protocol.keys import PublicKey, PublicKeys
 from gateway.protocol.messages import (
     Direction,
@@ -62,6 +67,7 @@ __all__ = [
     "encrypt",
     "format_time",
     "parse_time",
+    "read_date",
     "read_encryption",
     "read_result",
     "read_tracer_id",

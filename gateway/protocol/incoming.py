@@ -15,6 +15,7 @@ refusal is EncryptionDowngraded (protocol.md 3).
 """
 
 import re
+from datetime import datetime
 from typing import Final
 
 from gateway.errors import (
@@ -42,7 +43,7 @@ from gateway.protocol.messages import (
 )
 from gateway.protocol.results import REFUSALS, read_result
 from gateway.protocol.signature import base_of, matches
-from gateway.protocol.timestamps import Freshness, parse_time
+from gateway.protocol.timestamps import Freshness, parse_http_date, parse_time
 
 CRITICAL_HEADERS: Final = (
     "Signature",
@@ -179,6 +180,17 @@ def read_tracer_id(headers: Headers) -> str | None:
     for name, value in headers:
         if name.lower() in _TRACERS and _TRACER_ID.fullmatch(value):
             return value
+    return None
+
+
+def read_date(headers: Headers) -> datetime | None:
+    """Give the time of the Date header, if there is one.
+
+    It proves nothing and is never judged: it is for noticing a clock that is off.
+    """
+    for name, value in headers:
+        if name.lower() == "date":
+            return parse_http_date(value)
     return None
 
 

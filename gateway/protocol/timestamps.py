@@ -17,6 +17,15 @@ HONG_KONG: Final = timezone(timedelta(hours=8))
 _ISO_8601 = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?[0-5]\d)", re.ASCII
 )
+_MONTHS: Final = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
+_IMF_FIXDATE = re.compile(
+    rf"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), (\d\d) ({'|'.join(_MONTHS)}) "
+    r"(\d{4}) (\d\d):(\d\d):(\d\d) GMT",
+    re.ASCII,
+)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_MILLISECONDS = re.compile(r"\d{12,14}", re.ASCII)
 
@@ -47,6 +56,20 @@ def parse_time(text: str) -> datetime:
         raise ValueError(msg)
     seconds, fraction, zone = found.groups()
     return datetime.fromisoformat(f"{seconds}.{(fraction or '0')[:6]:0<6}{zone}")
+
+
+def parse_http_date(text: str) -> datetime | None:
+    """Read a Date header (RFC 9110, 5.6.7: IMF-fixdate); None if it is none."""
+    found = _IMF_FIXDATE.fullmatch(text)
+    if found is None:
+        return None
+    day, month, year, *time = found.groups()
+    hour, minute, second = map(int, time)
+    date = int(year), _MONTHS.index(month) + 1, int(day)
+    try:
+        return datetime(*date, hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
 """Request-Time and Response-Time."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 
 import pytest
 
 from gateway.errors import ResponseStale
-from gateway.protocol import HONG_KONG, Freshness, format_time, parse_time
+from gateway.protocol import HONG_KONG, Freshness, format_time, parse_time, read_date
 
 MOMENT = datetime(2024, 5, 22, 1, 12, 21, tzinfo=UTC)
 
@@ -176,3 +177,48 @@ def test_the_first_and_last_moments_are_stale_and_nothing_worse(text):
 def test_the_zone_of_our_clock_does_not_matter():
     freshness = Freshness(MOMENT.astimezone(HONG_KONG), timedelta(0))
     freshness.check(MOMENT)
+
+
+# --- the Date header ---------------------------------------------------------
+
+
+def dated(*values):
+    headers = [("X", "y"), *(("date", value) for value in values)]
+    return read_date(headers)
+
+
+def test_a_date_is_read():
+    # RFC 9110, 5.6.7: its own example
+    assert dated("Sun, 06 Nov 1994 08:49:37 GMT") == datetime(
+        1994, 11, 6, 8, 49, 37, tzinfo=UTC
+    )
+
+
+@pytest.mark.parametrize("moment", [MOMENT + timedelta(days=28 * n) for n in range(14)])
+def test_a_date_of_the_standard_library_is_read(moment):
+    assert dated(format_datetime(moment, usegmt=True)) == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+        "Sun, 06 Nov 1994 08:49:37 +0000",
+        "Sun, 31 Feb 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 25:49:37 GMT",
+        "Sun, 06 Nov 0000 08:49:37 GMT",
+        "Sun, ٠٦ Nov 1994 08:49:37 GMT",
+        "Sun, 06 nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:37 GMT ",
+    ],
+)
+def test_any_other_date_is_none(text):
+    assert dated(text) is None
+
+
+def test_without_a_date_there_is_none_and_of_several_the_first_counts():
+    assert dated() is None
+    first = "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert dated(first, "Mon, 07 Nov 1994 08:49:37 GMT").day == 6
