@@ -6,26 +6,33 @@ Whoever wants to know what talks to what reads this file and `gateway.plant`.
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Final, TextIO
 
 from aiohttp import web
 
-from gateway.config import Settings
+from gateway.access.admission import Admission, Quota
+from gateway.config import Listen, Settings, UnixAddress
 from gateway.edge.admin import admin_server
 from gateway.edge.connection import Server
-from gateway.edge.inbound import Inbound
+from gateway.edge.inbound import Inbound, Service
 from gateway.edge.listener import Listener, listening
-from gateway.edge.request import Limits
+from gateway.edge.tls import Certificates, LiveContext
 from gateway.errors import SetupError
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK, ENTROPY, Plant
+from gateway.relay.breaker import BreakerState
+from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.log import EventLog, ExchangeLog
 from gateway.telemetry.metrics import Metrics
 
 _MARGIN_S: Final = 5.0
 """Beyond the longest route's deadline, for what is under way to finish."""
+
+_CUT_S: Final = 0.5
+"""For connections to close, once nothing is waited for any more."""
 
 
 class Telemetry:
@@ -35,11 +42,13 @@ class Telemetry:
         self.metrics = Metrics()
         dropped = self.metrics.lines_dropped
         self.events = EventLog(stderr, CLOCK.now, dropped("stderr"))
+        self.clocks = ClockWatch(self.events.event)
         self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange."""
         self.metrics(record)
+        self.clocks(record)
         self._exchanges(record)
 
     def loaded(self, client: str, ring: Keyring) -> None:
@@ -51,6 +60,25 @@ class Telemetry:
         """Note a keyring that was refused."""
         self.metrics.failed(client, reason)
         self.events.failed(client, reason)
+
+    def certificates_loaded(self, setting: str) -> None:
+        """Note changed TLS files that are in use from now on."""
+        self.events.event("certificates_loaded", setting=setting)
+
+    def certificates_refused(self, setting: str, reason: str) -> None:
+        """Note changed TLS files that cannot be used."""
+        self.metrics.certificates_refused(setting)
+        self.events.event(
+            "certificates_refused",
+            setting=setting,
+            reason=reason,
+            consequence="new connections go on with those loaded before",
+        )
+
+    def breaker_changed(self, client: str, state: BreakerState) -> None:
+        """Note that a client's breaker opened, is probing, or closed."""
+        self.metrics.breaker_changed(client, state)
+        self.events.event(f"breaker_{state.name.lower()}", client=client)
 
 
 class Gateway:
@@ -73,42 +101,63 @@ class Gateway:
     ) -> None:
         self._load = load
         self._telemetry = Telemetry(stdout, stderr)
-        self._plants = [Plant(settings, self._telemetry)]
+        self._memory = Quota(settings.room_for_bodies)
+        self._plants = [Plant(settings, self._memory, self._telemetry)]
+        self._admission = Admission(self._plant.limits)
         self._stopping = asyncio.Event()
+        self._cutting = asyncio.Event()
         self._reload_wanted = asyncio.Event()
+        self._tls: dict[str, LiveContext] = {}
 
     async def run(
         self, started: Callable[[Listener, Listener], None] = lambda *_: None
-    ) -> None:
+    ) -> int:
         """Serve until `stop`, then finish what is under way.
 
         Args:
             started: called with the inbound and the admin listener once both
                 accept connections.
 
+        Gives how many requests were cut off, because a second `stop` or the end of
+        the time for draining came before theirs.
+
         Raises:
             SetupError: a listener or a TLS file cannot be used.
         """
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         failure: SetupError | None = None
+        cut = 0
         try:
             async with asyncio.TaskGroup() as tasks:
-                await self._serve(tasks, started)
+                cut = await self._serve(tasks, started)
         except* SetupError as errors:
             failure = next(e for e in errors.exceptions if isinstance(e, SetupError))
         if failure is not None:
             raise failure
+        return cut
 
     def stop(self) -> None:
-        """Drain and end. May be called from a signal handler of the loop."""
+        """Drain and end; the second time, end at once.
+
+        May be called from a signal handler of the loop.
+        """
+        if self._stopping.is_set():
+            self._cutting.set()
         self._stopping.set()
 
+    def reload(self) -> None:
+        """Read configuration and keys again. May be called from a signal handler."""
+        self._reload_wanted.set()
+
     def handle_signals(self) -> None:
-        """Drain on SIGTERM and SIGINT, reload on SIGHUP, also on one that was held."""
+        """Drain on SIGTERM and SIGINT, reload on SIGHUP, also on one that was held.
+
+        A second SIGTERM or SIGINT ends it at once.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_wanted.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
     def reasons(self) -> list[str]:
@@ -119,7 +168,7 @@ class Gateway:
 
     def warnings(self) -> list[str]:
         """Give what is wrong and does not stop traffic yet."""
-        return self._plant.warnings()
+        return self._plant.warnings() + self._telemetry.clocks.warnings()
 
     @property
     def _plant(self) -> Plant:
@@ -130,38 +179,84 @@ class Gateway:
         self,
         tasks: asyncio.TaskGroup,
         started: Callable[[Listener, Listener], None],
-    ) -> None:
-        settings, metrics = self._plant.settings, self._telemetry.metrics
-        admin = web.ServerRunner(
-            admin_server(self.reasons, self.warnings, metrics.expose)
+    ) -> int:
+        settings = self._plant.settings
+        service = await self._plant.start(tasks)
+        inbound = Inbound(
+            service,
+            self._admission,
+            self._memory,
+            observer=self._telemetry,
+            clock=CLOCK,
+            entropy=ENTROPY,
         )
-        async with listening(
-            admin, *settings.admin.listen, setting="admin.listen"
-        ) as admin_listener:
-            relay = await self._plant.start(tasks)
-            inbound = Inbound(relay, _limits(settings), self._telemetry, CLOCK, ENTROPY)
-            metrics.count_in_flight(lambda: inbound.in_flight)
-            server = web.ServerRunner(
-                Server(inbound.handle, inbound.refuse), shutdown_timeout=_MARGIN_S
-            )
-            try:
-                async with listening(
-                    server, *settings.inbound.listen, setting="inbound.listen"
-                ) as inbound_listener:
-                    self._announce(inbound_listener, admin_listener)
-                    started(inbound_listener, admin_listener)
-                    await self._until_stopped(tasks, inbound)
-                    await self._drain(inbound, inbound_listener)
-            finally:
-                for plant in self._plants:
-                    plant.end()
-        self._telemetry.events.event("stopped")
+        server = Server(
+            inbound.handle,
+            inbound.refuse,
+            max_connections=settings.inbound.max_connections,
+            idle_s=settings.inbound.idle_timeout_s,
+            on_refused=self._telemetry.metrics.connection_refused,
+        )
+        self._watch_levels(inbound, server)
+        try:
+            async with (
+                listening(
+                    web.ServerRunner(self._admin()),
+                    _where(settings.admin.listen),
+                    setting="admin.listen",
+                    tls=self._live("admin", self._plant.admin_tls),
+                ) as admin_listener,
+                listening(
+                    web.ServerRunner(server, shutdown_timeout=_CUT_S),
+                    _where(settings.inbound.listen),
+                    setting="inbound.listen",
+                    tls=self._live("inbound", self._plant.inbound_tls),
+                ) as inbound_listener,
+            ):
+                self._announce(inbound_listener, admin_listener)
+                started(inbound_listener, admin_listener)
+                await self._until_stopped(tasks, inbound)
+                cut = await self._drain(inbound, inbound_listener)
+        finally:
+            for plant in self._plants:
+                plant.end()
+        self._telemetry.events.event("stopped", cut_off=cut)
+        return cut
+
+    def _admin(self) -> Server:
+        return admin_server(
+            self.reasons,
+            self.warnings,
+            self._telemetry.metrics.expose,
+            lambda: self._plant.settings.admin.tokens,
+        )
+
+    def _live(
+        self, listener: str, certificates: Certificates | None
+    ) -> LiveContext | None:
+        """Give a context that a reload may turn to the next plant's certificates."""
+        if certificates is None:
+            return None
+        self._tls[listener] = LiveContext(certificates.context)
+        return self._tls[listener]
+
+    def _watch_levels(self, inbound: Inbound, server: Server) -> None:
+        self._telemetry.clocks.use(_tolerances(self._plant.settings))
+        self._telemetry.metrics.watch(
+            in_flight=lambda: inbound.in_flight,
+            waiting=lambda: self._admission.waiting,
+            buffered_bytes=lambda: self._memory.taken,
+            connections=lambda: len(server.connections),
+        )
 
     def _announce(self, inbound: Listener, admin: Listener) -> None:
+        settings = self._plant.settings
         self._telemetry.events.event(
             "listening",
-            inbound=f"{inbound.host}:{inbound.port}",
-            admin=f"{admin.host}:{admin.port}",
+            inbound=inbound.address,
+            admin=admin.address,
+            callers=len(settings.callers),
+            policy=str(settings.policy),
             reasons_not_ready=self.reasons(),
         )
 
@@ -170,14 +265,35 @@ class Gateway:
         await self._stopping.wait()
         reloading.cancel()
 
-    async def _drain(self, inbound: Inbound, listener: Listener) -> None:
+    async def _drain(self, inbound: Inbound, listener: Listener) -> int:
+        """Finish what is under way. Gives how many requests were not finished.
+
+        The listener stays open for a while after readiness went down: whoever spreads
+        the load has to notice first.
+        """
         self._telemetry.events.event("draining", in_flight=inbound.in_flight)
+        grace = self._plant.settings.inbound.drain_grace_s
+        await self._or_cut(self._cutting.wait(), grace)
         await listener.stop_accepting()
         inbound.draining = True
         longest = max(_longest_timeout(plant.settings) for plant in self._plants)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(longest + _MARGIN_S):
-                await inbound.idle()
+        asyncio.get_running_loop().call_later(_MARGIN_S, inbound.arriving.end)
+        await self._or_cut(inbound.idle(), longest + _MARGIN_S)
+        if inbound.requests:
+            self._telemetry.events.event("cut_off", requests=inbound.requests)
+        return inbound.requests
+
+    async def _or_cut(
+        self, wait: Coroutine[None, None, object], at_most: float
+    ) -> None:
+        """Wait for something, but no longer than `at_most` or until a second signal."""
+        waits = {
+            asyncio.ensure_future(wait),
+            asyncio.ensure_future(self._cutting.wait()),
+        }
+        await asyncio.wait(waits, timeout=at_most, return_when=asyncio.FIRST_COMPLETED)
+        for each in waits:
+            each.cancel()
 
     async def _reload_on_demand(
         self, tasks: asyncio.TaskGroup, inbound: Inbound
@@ -201,22 +317,34 @@ class Gateway:
             SetupError: something of it cannot be used; nothing has changed.
         """
         settings, before = await asyncio.to_thread(self._load), self._plant.settings
-        if (settings.inbound.listen, settings.admin.listen) != (
-            before.inbound.listen,
-            before.admin.listen,
-        ):
-            msg = "inbound.listen and admin.listen change only at a restart"
+        if _fixed(settings) != _fixed(before):
+            msg = (
+                "inbound.listen, admin.listen, whether they have tls, max_connections "
+                "and idle_timeout_s change only at a restart"
+            )
             raise SetupError(msg)
-        plant = Plant(settings, self._telemetry, self._plant)
-        relay = await plant.start(tasks)
+        plant = Plant(settings, self._memory, self._telemetry, self._plant)
+        service = await plant.start(tasks)
         if problems := plant.reasons():
             plant.end()
             raise SetupError("; ".join(problems))
-        inbound.use(relay, _limits(settings))
+        self._take_up(plant, inbound, service)
         plant.tell()
         tasks.create_task(self._retire(self._plant))
         self._plants.append(plant)
         self._telemetry.events.event("reloaded")
+
+    def _take_up(self, plant: Plant, inbound: Inbound, service: Service) -> None:
+        inbound.use(service)
+        self._admission.use(plant.limits)
+        self._memory.resize(plant.settings.room_for_bodies)
+        self._telemetry.clocks.use(_tolerances(plant.settings))
+        for listener, certificates in (
+            ("inbound", plant.inbound_tls),
+            ("admin", plant.admin_tls),
+        ):
+            if certificates is not None:
+                self._tls[listener].present = certificates.context
 
     async def _retire(self, plant: Plant) -> None:
         """End a plant that was replaced, once its last exchange must be over."""
@@ -236,11 +364,23 @@ class Gateway:
         self._telemetry.events.event("loop_error", error=type(error).__name__)
 
 
-def _limits(settings: Settings) -> Limits:
-    inbound = settings.inbound
-    return Limits(
-        inbound.max_body_bytes, inbound.max_concurrent, inbound.body_timeout_s
+def _where(listen: Listen) -> tuple[str, int] | Path:
+    return (
+        listen.path if isinstance(listen, UnixAddress) else (listen.host, listen.port)
     )
+
+
+def _fixed(settings: Settings) -> tuple[object, ...]:
+    """Give what of a configuration only a restart can change."""
+    inbound, admin = settings.inbound, settings.admin
+    return (
+        *(inbound.listen, inbound.tls is None, inbound.max_connections),
+        *(inbound.idle_timeout_s, admin.listen, admin.tls is None),
+    )
+
+
+def _tolerances(settings: Settings) -> dict[str, float]:
+    return {client.name: client.clock_tolerance_s for client in settings.clients}
 
 
 def _longest_timeout(settings: Settings) -> float:

@@ -1,4 +1,4 @@
-"""What one configuration makes: keyrings under watch, upstreams, a relay.
+"""What one configuration makes: a policy, a relay, upstreams, and what is watched.
 
 Together with `gateway.app` this is the composition root: the real clock and the
 real entropy are bound here and nowhere else.
@@ -6,23 +6,27 @@ real entropy are bound here and nowhere else.
 
 import asyncio
 import os
-import ssl
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from gateway import config
-from gateway.config import Encryption, Settings, Tls
-from gateway.documents import Document, DocumentError, Problem
-from gateway.edge.upstream import HttpUpstream, open_session, tls_context
-from gateway.errors import KeyringError, SetupError
-from gateway.keys.backends.file import KeyringFolder, Others, read_key_file
-from gateway.keys.keyring import Keyring
+from gateway.access.admission import Limits, Quota
+from gateway.access.callers import Caller, Callers
+from gateway.access.policy import Permits, Policy
+from gateway.access.rates import Rate
+from gateway.config import Encryption, ListenerTls, Settings
+from gateway.edge.inbound import Service
+from gateway.edge.request import Bounds
+from gateway.edge.tls import Certificates, CertificatesListener
+from gateway.edge.upstream import HttpUpstream, open_session
+from gateway.errors import SetupError
+from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.store import KeyringListener, KeyStore
+from gateway.preflight import client_tls, lacks, listener_tls
+from gateway.relay.breaker import Breaker, BreakerSettings, BreakerState
 from gateway.relay.exchange import Relay
 from gateway.relay.routes import Client, Route, Routes
 from gateway.relay.selftest import self_test
@@ -45,9 +49,21 @@ class SystemClock:
         """Give seconds that never go back."""
         return time.monotonic()
 
+    async def sleep(self, seconds: float) -> None:
+        """Let that much time pass."""
+        await asyncio.sleep(seconds)
+
 
 CLOCK: Final = SystemClock()
 ENTROPY: Final = os.urandom
+
+
+class PlantListener(KeyringListener, CertificatesListener, Protocol):
+    """Is told what happens in a plant beside its exchanges."""
+
+    def breaker_changed(self, client: str, state: BreakerState) -> None:
+        """Note that a client's breaker opened, is probing, or closed."""
+        ...
 
 
 class Plant:
@@ -55,7 +71,8 @@ class Plant:
 
     Args:
         settings: the configuration.
-        listener: is told of each keyring that is taken up or refused.
+        memory: the bytes of bodies that may be held.
+        listener: is told of keyrings, certificates and breakers.
         before: the plant that this one is to replace. No keyring may be older than
             the one it uses, and the listener hears nothing until `tell`.
     """
@@ -63,14 +80,22 @@ class Plant:
     def __init__(
         self,
         settings: Settings,
-        listener: KeyringListener,
+        memory: Quota,
+        listener: PlantListener,
         before: "Plant | None" = None,
     ) -> None:
         self.settings = settings
+        self.policy: Policy | None = None
+        self.inbound_tls: Certificates | None = None
+        self.admin_tls: Certificates | None = None
+        self._memory = memory
+        self._listener = listener
+        self._before = before
         self._ending = asyncio.Event()
-        self._started: asyncio.Future[Relay] = (
+        self._started: asyncio.Future[Service] = (
             asyncio.get_running_loop().create_future()
         )
+        self._certificates: dict[str, Certificates] = {}
         self._stores = {
             client.name: KeyStore(
                 client.name,
@@ -84,8 +109,19 @@ class Plant:
         }
         self._watching: list[asyncio.Task[None]] = []
 
-    async def start(self, tasks: asyncio.TaskGroup) -> Relay:
-        """Start in `tasks`, load every keyring once, and give the relay.
+    @property
+    def limits(self) -> Limits:
+        """How many exchanges may be under way."""
+        inbound = self.settings.inbound
+        return Limits(
+            inbound.max_concurrent,
+            inbound.queue_timeout_s,
+            _limits_of(self.settings.callers),
+            _limits_of(self.settings.clients),
+        )
+
+    async def start(self, tasks: asyncio.TaskGroup) -> Service:
+        """Start in `tasks`, load every keyring once, and give what answers requests.
 
         A keyring that cannot be loaded is no error: its client's exchanges are
         `key_unavailable` until it can be; see `reasons`.
@@ -134,56 +170,129 @@ class Plant:
 
     def warnings(self) -> list[str]:
         """Give what is wrong and does not stop traffic yet."""
-        return [
+        rings = [
             f"{name}: generation {store.ring.generation} stays in use: {reason}"
             for name, store in self._stores.items()
             if store.ring is not None
             for reason in (store.problem or "").splitlines()
         ]
+        certificates = [
+            f"{setting}: the certificate loaded before stays in use: {each.problem}"
+            for setting, each in self._certificates.items()
+            if each.problem is not None
+        ]
+        return rings + certificates
 
     async def _run(self) -> None:
         try:
             async with AsyncExitStack() as stack, asyncio.TaskGroup() as watchers:
-                relay = await self._relay(stack)
+                service = await self._service(stack)
                 await self.load()
-                self._watching = [
-                    watchers.create_task(store.watch())
-                    for store in self._stores.values()
+                watches = [
+                    *(store.watch for store in self._stores.values()),
+                    *(each.watch for each in self._certificates.values()),
                 ]
-                self._started.set_result(relay)
+                self._watching = [watchers.create_task(watch()) for watch in watches]
+                self._started.set_result(service)
                 await self._ending.wait()
         except* SetupError as errors:
             self._started.set_exception(errors.exceptions[0])
 
-    async def _relay(self, stack: AsyncExitStack) -> Relay:
+    async def _service(self, stack: AsyncExitStack) -> Service:
+        inbound, admin = self.settings.inbound, self.settings.admin
+        by_certificate = [each.token_sha256 is None for each in self.settings.callers]
+        self.inbound_tls = self._listener_tls(
+            "inbound", inbound.tls, required=all(by_certificate)
+        )
+        self.admin_tls = self._listener_tls(
+            "admin", admin.tls, required=not admin.tokens
+        )
         clients = {
             each.name: await self._client(each, stack) for each in self.settings.clients
         }
-        routes = Routes(
+        routes = [
             Route(
                 each.path,
                 clients[each.client],
                 _ENCRYPTS[each.encryption],
                 each.timeout_s,
+                each.repeat_unknown,
             )
             for each in self.settings.routes
+        ]
+        self.policy = self._policy(routes)
+        bounds = Bounds(
+            inbound.max_header_bytes,
+            inbound.max_body_bytes,
+            inbound.body_timeout_s,
+            inbound.write_timeout_s,
         )
-        return Relay(routes, CLOCK, ENTROPY)
+        return Service(self.policy, Relay(CLOCK, ENTROPY), bounds)
+
+    def _policy(self, routes: list[Route]) -> Policy:
+        return Policy(
+            Routes(routes),
+            Callers(
+                Caller(each.name, each.token_sha256 or (), each.client_certificate)
+                for each in self.settings.callers
+            ),
+            {each.name: _permits(each, routes) for each in self.settings.callers},
+            mode=self.settings.policy,
+            monotonic=CLOCK.monotonic,
+            before=self._before.policy if self._before else None,
+        )
+
+    def _listener_tls(
+        self, section: str, tls: ListenerTls | None, *, required: bool
+    ) -> Certificates | None:
+        if tls is None:
+            return None
+        setting = f"{section}.tls"
+        certificates = Certificates(
+            setting,
+            (tls.certificate, tls.private_key, tls.client_ca),
+            partial(listener_tls, setting, tls, required=required),
+            self._listener,
+        )
+        self._certificates[setting] = certificates
+        return certificates
 
     async def _client(self, each: config.Client, stack: AsyncExitStack) -> Client:
+        setting = f"client {each.name}: tls"
+        files = (each.tls.ca_file, each.tls.certificate, each.tls.private_key)
+        certificates = Certificates(
+            setting, files, partial(client_tls, setting, each.tls), self._listener
+        )
+        self._certificates[setting] = certificates
         session = await stack.enter_async_context(
-            open_session(tls=tls_of(each), connect_timeout_s=each.connect_timeout_s)
+            open_session(
+                tls=certificates.context,
+                connect_timeout_s=each.connect_timeout_s,
+                public_only=each.public_addresses_only,
+            )
         )
         return Client(
             each.name,
             each.client_id,
             self._stores[each.name],
-            HttpUpstream(each.upstream, session, each.max_response_bytes),
+            HttpUpstream(
+                each.upstream,
+                session,
+                self._memory,
+                max_response_bytes=each.max_response_bytes,
+                first_byte_timeout_s=each.first_byte_timeout_s,
+            ),
             timedelta(seconds=each.clock_tolerance_s),
             each.time_offset,
             each.send_key_version,
             each.encrypted_content_type,
             each.reuse_content_key,
+            Breaker(
+                BreakerSettings(each.breaker.failures, each.breaker.open_s),
+                CLOCK.monotonic,
+                partial(self._listener.breaker_changed, each.name),
+            ),
+            each.retries,
         )
 
     def reasons_of(self, name: str) -> list[str]:
@@ -196,81 +305,27 @@ class Plant:
             route.client == name and route.encryption is not Encryption.OFF
             for route in self.settings.routes
         )
-        return _lacks(ring, encrypts=encrypts)
+        return lacks(ring, encrypts=encrypts)
 
 
-def tls_of(client: config.Client) -> ssl.SSLContext:
-    """Make a client's TLS settings.
-
-    Raises:
-        SetupError: one of its files cannot be used.
-    """
-    tls = client.tls
-    for key, reason in _tls_flaws(tls):
-        msg = f"client {client.name}: tls.{key}: {reason}"
-        raise SetupError(msg)
-    return tls_context(tls.ca_file, tls.certificate, tls.private_key)
-
-
-async def check(document: Document[Settings]) -> list[Problem]:
-    """Find what is wrong with a configuration, and what keyrings and TLS files lack.
-
-    A mistake in the one hides none in the others: each file whose path can be read
-    is read as serving would.
-    """
-    problems = [*document.problems]
-    for files in config.files_of(document):
-        problems += await _keyring_problems(document, files)
-        for key, reason in _tls_flaws(files.tls):
-            place = (*files.place, "tls", key)
-            problems.append(document.problem(place, reason))
-    return list(dict.fromkeys(problems))
+def _permits(caller: config.Caller, routes: list[Route]) -> Permits:
+    its_own = Routes(
+        route
+        for route in routes
+        if route.client.name in caller.clients
+        and (caller.routes is None or route.path in caller.routes)
+    )
+    rate = caller.rate
+    return Permits(
+        its_own, Rate(rate.per_second, rate.burst_or_default) if rate else None
+    )
 
 
-async def _keyring_problems(
-    document: Document[Settings], files: config.Files
-) -> list[Problem]:
-    if files.keyring is None:
-        return []
-    place = (*files.place, "keyring")
-    try:
-        ring = await asyncio.to_thread(KeyringFolder(files.keyring).read)
-        await self_test(ring, entropy=ENTROPY)
-    except DocumentError as error:
-        return [*error.problems]
-    except SetupError as error:
-        return [document.problem(place, error.detail)]
-    lacks = _lacks(ring, encrypts=files.encrypts)
-    return [document.problem(place, lack) for lack in lacks]
-
-
-def _lacks(ring: Keyring, *, encrypts: bool) -> list[str]:
-    return [f"missing: {lack}" for lack in ring.missing(encrypting=encrypts)]
-
-
-def _tls_flaws(tls: Tls) -> Iterator[tuple[str, str]]:
-    """Find what is wrong with TLS files: the key that names one, and the reason."""
-    if tls.ca_file is not None and (reason := _refusal(tls.ca_file)):
-        yield "ca_file", reason
-    if tls.private_key is None:
-        return
-    try:
-        read_key_file(tls.private_key, Others.MAY_NOTHING)
-    except KeyringError as error:
-        yield "private_key", error.detail
-        return
-    if tls.certificate is not None and (
-        reason := _refusal(None, tls.certificate, tls.private_key)
-    ):
-        yield "certificate", reason
-
-
-def _refusal(*files: Path | None) -> str:
-    """Give why TLS cannot use these files; nothing if it can."""
-    try:
-        tls_context(*files)
-    except ssl.SSLError:
-        return "not PEM as it must be"
-    except OSError as error:
-        return f"it cannot be read: {error.strerror}"
-    return ""
+def _limits_of(
+    entries: tuple[config.Caller, ...] | tuple[config.Client, ...],
+) -> dict[str, int]:
+    return {
+        each.name: each.max_concurrent
+        for each in entries
+        if each.max_concurrent is not None
+    }

@@ -17,7 +17,8 @@ import sys
 from gateway import config
 from gateway.cli.options import add_config, add_json, environment
 from gateway.documents import DocumentError
-from gateway.plant import check
+from gateway.plant import ENTROPY
+from gateway.preflight import check
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     try:
         document = config.read(arguments.config, environment())
-        problems = asyncio.run(check(document))
+        problems = asyncio.run(check(document, ENTROPY))
     except DocumentError as error:
         problems = [*error.problems]
     if arguments.json:

@@ -38,7 +38,7 @@ _BODY = (
     '"contentStatus": 1, "contentInfo": "{{\\"title\\":\\"山頂纜車 Peak Tram\\"}}"}}'
 )
 _CONFIG = """\
-inbound: {{listen: "127.0.0.1:0"}}
+inbound: {{listen: "127.0.0.1:0", drain_grace_s: 0}}
 admin: {{listen: "127.0.0.1:0"}}
 clients:
   - name: hk-sandbox
@@ -185,4 +185,4 @@ def _body(name: str) -> str:
 
 
 def _url(listener: Listener) -> str:
-    return f"http://{listener.host}:{listener.port}"
+    return f"http://{listener.address}"

@@ -8,7 +8,8 @@ Examples:
        -H 'Content-Type: application/json' -d @order.json
 
 signals:
-  SIGTERM  finish what is under way, then end with status 0
+  SIGTERM  finish what is under way, then end with status 0; a second one ends at once,
+           with status 1 if that cut off a request
   SIGHUP   read configuration and keys again, whole or not at all
 
 One JSON line per exchange goes to standard output, one per event of the gateway
@@ -42,16 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
     check_libraries()
     leave_no_trace()
-    asyncio.run(_serve(arguments.config))
-    return 0
+    return 1 if asyncio.run(_serve(arguments.config)) else 0
 
 
-async def _serve(file: Path) -> None:
+async def _serve(file: Path) -> int:
+    """Serve until the end. Gives how many requests were cut off."""
     load = partial(config.load, file, environment())
     gateway = Gateway(load(), load, stdout=sys.stdout, stderr=sys.stderr)
     gateway.handle_signals()
     try:
-        await gateway.run()
+        return await gateway.run()
     except SetupError as error:
         raise _advised(error, file) from error.__cause__
 

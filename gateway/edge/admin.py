@@ -1,18 +1,22 @@
 """Health and metrics for operators, on a listener of their own."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
 from aiohttp.web_request import BaseRequest
 
+from gateway.access.callers import Caller, Callers
 from gateway.edge.connection import Response, Server
+from gateway.edge.request import credentials_of
+from gateway.errors import Unauthenticated
 
 
 def admin_server(
     reasons: Callable[[], list[str]],
     warnings: Callable[[], list[str]],
     metrics: Callable[[], bytes],
+    tokens: Callable[[], Sequence[bytes]],
 ) -> Server:
     """Make the admin listener's server.
 
@@ -20,6 +24,9 @@ def admin_server(
         reasons: gives why the gateway is not ready; empty if it is.
         warnings: gives what is wrong and does not stop traffic yet.
         metrics: gives all metrics in Prometheus' text format.
+        tokens: gives the SHA-256 of each token that opens these pages; none where
+            the listener itself keeps strangers out. A certificate that TLS verified
+            opens them too.
     """
 
     def livez() -> Response:
@@ -37,6 +44,9 @@ def admin_server(
     pages = {"/livez": livez, "/readyz": readyz, "/metrics": expose}
 
     async def handle(request: BaseRequest) -> Response:
+        if not _may_ask(request, tokens()):
+            headers = {"WWW-Authenticate": "Bearer"}
+            return Response(status=HTTPStatus.UNAUTHORIZED, headers=headers)
         page = pages.get(request.path)
         if page is None:
             return Response(status=HTTPStatus.NOT_FOUND)
@@ -46,6 +56,17 @@ def admin_server(
         return page()
 
     return Server(handle, lambda _: Response(status=HTTPStatus.BAD_REQUEST))
+
+
+def _may_ask(request: BaseRequest, tokens: Sequence[bytes]) -> bool:
+    credentials = credentials_of(request)
+    if not tokens or credentials.names is not None:
+        return True
+    try:
+        Callers([Caller("admin", tuple(tokens))]).identify(credentials)
+    except Unauthenticated:
+        return False
+    return True
 
 
 def _json(body: object, status: HTTPStatus = HTTPStatus.OK) -> Response:

@@ -7,7 +7,6 @@ caller that closed its half of the connection still gets its answers.
 import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Final
 
 from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
@@ -15,8 +14,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_request import BaseRequest
 
-_IDLE_S: Final = 75.0
-"""How long a connection may wait for a whole request head: the first, or the next."""
+from gateway.edge.tls import names_of
 
 
 class Response(web.Response):
@@ -46,21 +44,31 @@ class Server(web.Server):
     Args:
         handle: answers one request.
         refuse: answers what could not be parsed, given the parser's error.
+        max_connections: more at once are closed as they come.
+        idle_s: how long a connection may wait for a whole request head: the first,
+            or the next.
+        on_refused: is called for each connection that was one too many.
     """
 
     def __init__(
         self,
         handle: Callable[[BaseRequest], Awaitable[web.StreamResponse]],
         refuse: Callable[[BaseException | None], web.Response],
+        *,
+        max_connections: int = 64,
+        idle_s: float = 75.0,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             handle,
             request_factory=_begin,
             access_log=None,
             auto_decompress=False,  # a body is the bytes that were sent
-            keepalive_timeout=_IDLE_S,
+            keepalive_timeout=idle_s,
         )
         self.refuse = refuse
+        self.max_connections = max_connections
+        self.on_refused = on_refused
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of one connection."""
@@ -73,7 +81,19 @@ class _Connection(web.RequestHandler):
     last_body: StreamReader | None = None
     """Of the request that is being answered; None while there is none."""
 
+    names: frozenset[str] | None = None
+    """The subject alternative names of the peer's certificate; None without one."""
+
     _half_closed = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin a connection, unless there are too many already."""
+        assert isinstance(self._manager, Server)  # noqa: S101
+        super().connection_made(transport)
+        self.names = names_of(transport.get_extra_info("peercert"))
+        if len(self._manager.connections) > self._manager.max_connections:
+            self._manager.on_refused()
+            self.force_close()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio has it so
         """Tell asyncio to stay open for the answers that are still to be written.
@@ -83,8 +103,10 @@ class _Connection(web.RequestHandler):
         the deadlines of an exchange see to.
         """
         body = self._messages[-1][1] if self._messages else self.last_body
-        if body is None:
-            return False
+        if body is None or (
+            self.transport and self.transport.get_extra_info("sslcontext")
+        ):
+            return False  # TLS ends both halves at once
         self._half_closed = True
         if not body.is_eof():
             body.set_exception(web.RequestPayloadError("The rest never comes."))
@@ -130,6 +152,32 @@ class _Connection(web.RequestHandler):
 
     def log_exception(self, *args: object, **kwargs: object) -> None:
         """Log nothing: the text of a parse error quotes the request."""
+
+
+def names_shown(request: BaseRequest) -> frozenset[str] | None:
+    """Give the names of the certificate on a request's connection; None without one."""
+    return request.protocol.names if isinstance(request.protocol, _Connection) else None
+
+
+async def deliver(
+    request: BaseRequest, response: web.StreamResponse, timeout_s: float
+) -> bool:
+    """Write an answer and wait until the connection has taken it.
+
+    aiohttp hands an answer to the connection and forgets it: a caller that does not
+    read would keep it in memory for ever. Gives whether it was taken in time; if not,
+    the connection is cut.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            await response.prepare(request)
+            await response.write_eof()
+            await request.protocol._drain_helper()  # noqa: SLF001 - no public way
+    except (OSError, TimeoutError):
+        if request.transport is not None:
+            request.transport.abort()
+        return False
+    return request.transport is not None
 
 
 def _begin(

@@ -6,8 +6,9 @@ How a request is read is in `gateway.edge.request`.
 import asyncio
 import re
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -15,22 +16,30 @@ from aiohttp import web
 from aiohttp.http_exceptions import BadHttpMethod
 from aiohttp.web_request import BaseRequest
 
-from gateway.edge.connection import Response
+from gateway.access.admission import Admission, Quota
+from gateway.access.policy import Policy
+from gateway.edge.connection import Response, deliver
 from gateway.edge.problems import PROBLEM_TYPE, problem
-from gateway.edge.request import Arriving, Limits, read_call
+from gateway.edge.request import (
+    Arriving,
+    Bounds,
+    body_of,
+    credentials_of,
+    read_head,
+)
 from gateway.errors import (
     ExchangeError,
     InternalError,
     InvalidRequest,
     MethodNotAllowed,
     Outcome,
-    Overloaded,
     ResponseMalformed,
 )
 from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
 from gateway.relay.exchange import Answer, Relay
 from gateway.relay.ports import Clock, Entropy
+from gateway.relay.routes import Call
 
 _NOT_POST: Final = "Every call of this gateway is a POST."
 _METHOD: Final = re.compile(r"'[A-Za-z]{1,20} /")
@@ -44,12 +53,22 @@ _PASSED_ON: Final = {
 """AlipayHK's headers that go back, beside its trace header."""
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What answers requests: one configuration's, replaced whole at a reload."""
+
+    policy: Policy
+    relay: Relay
+    bounds: Bounds
+
+
 class Inbound:
     """The handler of the inbound listener.
 
     Args:
-        relay: carries out exchanges.
-        limits: what is refused for its size, number or slowness.
+        service: what answers requests, until `use` gives another.
+        admission: the places for exchanges.
+        memory: the bytes of bodies that may be held.
         observer: is told of each exchange, also of those refused here.
         clock: for measuring.
         entropy: for the names of exchanges.
@@ -57,30 +76,34 @@ class Inbound:
 
     def __init__(
         self,
-        relay: Relay,
-        limits: Limits,
+        service: Service,
+        admission: Admission,
+        memory: Quota,
+        *,
         observer: Observer,
         clock: Clock,
         entropy: Entropy,
     ) -> None:
         self.in_flight = 0
         self.draining = False
-        self._requests = 0
-        self._arriving = Arriving()
-        self._relay = relay
-        self._limits = limits
+        self.arriving = Arriving()
+        self.requests = 0
+        """Those under way, be it that their body still arrives."""
+        self._service = service
+        self._admission = admission
+        self._memory = memory
         self._observer = observer
         self._clock = clock
         self._entropy = entropy
         self._ended = asyncio.Event()
 
-    def use(self, relay: Relay, limits: Limits) -> None:
-        """Take these for requests from now on; those under way keep what they have."""
-        self._relay, self._limits = relay, limits
+    def use(self, service: Service) -> None:
+        """Take this for requests from now on; those under way keep what they have."""
+        self._service = service
 
     async def idle(self) -> None:
         """Wait until no request is under way, be it that its body still arrives."""
-        while self._requests:
+        while self.requests:
             self._ended.clear()
             await self._ended.wait()
 
@@ -88,11 +111,11 @@ class Inbound:
         """Answer one request. Never raises for what a caller or AlipayHK did."""
         record = ExchangeRecord(self._exchange_id(request))
         started = self._clock.monotonic()
-        self._requests += 1
+        self.requests += 1
         try:
-            response = await self._answer(request, record)
+            response = await self._answer(request, record, started)
         finally:
-            self._requests -= 1
+            self.requests -= 1
             self._ended.set()
             if not record.code:  # cut off, because the gateway ends
                 _defect(record)
@@ -112,16 +135,11 @@ class Inbound:
         return response
 
     async def _answer(
-        self, request: BaseRequest, record: ExchangeRecord
+        self, request: BaseRequest, record: ExchangeRecord, started: float
     ) -> web.Response:
+        service = self._service
         try:
-            self._check_load()
-            self._check_method(request)
-            call = await read_call(request, self._limits, self._arriving)
-            record.request_bytes = len(call.body)
-            with self._place():
-                answer = await self._relay.exchange(call, record)
-            response = _passed_on(answer, record)
+            response = await self._serve(service, request, record, started)
         except ExchangeError as error:
             response = _failed(error, record)
             if isinstance(error, InvalidRequest):
@@ -132,33 +150,54 @@ class Inbound:
             response = _defect(record)
         if self.draining or not request.content.is_eof() or _is_last(request):
             response.force_close()
+        self._memory.add(record.response_bytes)
+        try:
+            timeout_s = service.bounds.write_timeout_s
+            record.delivered = await deliver(request, response, timeout_s)
+        finally:
+            self._memory.give_back(record.response_bytes)
         return response
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Hold one of the places for exchanges: only once the body is there.
+    async def _serve(
+        self,
+        service: Service,
+        request: BaseRequest,
+        record: ExchangeRecord,
+        started: float,
+    ) -> web.Response:
+        """Find out who calls what; then read it, and carry out the exchange.
 
-        Else callers that send slowly would hold them all, and send nothing.
+        A place is taken only once the body is there: else callers that send slowly
+        would hold them all, and send nothing.
         """
-        self._check_load()
+        service.policy.identify(credentials_of(request), record)
+        service.policy.check_method(request.method, request.raw_path, record)
+        head = read_head(request, service.bounds)
+        route = service.policy.route(head.target, head.client, record)
+        record.client, record.route = route.client.name, route.path
+        service.policy.take(record)
+        deadline = None if head.timeout_s is None else started + head.timeout_s
+        async with body_of(
+            request, service.bounds, self._memory, self.arriving
+        ) as body:
+            record.request_bytes = len(body)
+            call = Call(head.target, body, head.encrypt, deadline)
+            async with self._place(record, deadline):
+                answer = await service.relay.exchange(route, call, record)
+        return _passed_on(answer, record)
+
+    @asynccontextmanager
+    async def _place(
+        self, record: ExchangeRecord, deadline: float | None
+    ) -> AsyncIterator[None]:
+        patience_s = None if deadline is None else deadline - self._clock.monotonic()
+        place = await self._admission.enter(record.caller, record.client, patience_s)
         self.in_flight += 1
         try:
             yield
         finally:
             self.in_flight -= 1
-
-    def _check_load(self) -> None:
-        if self.in_flight >= self._limits.max_concurrent:
-            msg = (
-                f"{self._limits.max_concurrent} exchanges are under way; send again "
-                "later (inbound.max_concurrent)."
-            )
-            raise Overloaded(msg)
-
-    def _check_method(self, request: BaseRequest) -> None:
-        if request.method != "POST":
-            self._relay.check_path(request.raw_path)
-            raise MethodNotAllowed(_NOT_POST)
+            self._admission.leave(place)
 
     def _exchange_id(self, request: BaseRequest) -> str:
         given = request.headers.getall("Gateway-Exchange-Id", [])

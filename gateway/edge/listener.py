@@ -1,8 +1,12 @@
 """A bound address, for as long as it is wanted."""
 
+import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 
@@ -15,13 +19,17 @@ class Listener:
     """A listening socket and its connections.
 
     Attributes:
-        host: what it is bound to.
-        port: the real one, also where 0 was asked for.
+        address: what it is bound to: the real port, also where 0 was asked for.
     """
 
-    host: str
-    port: int
-    _site: web.TCPSite
+    address: str
+    _site: web.BaseSite
+
+    @property
+    def port(self) -> int:
+        """The port; 0 for a Unix socket."""
+        port = self.address.rpartition(":")[2]
+        return int(port) if port.isdecimal() else 0
 
     async def stop_accepting(self) -> None:
         """Close the listening socket; connections that are open stay open."""
@@ -30,29 +38,62 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    runner: web.BaseRunner, host: str, port: int, *, setting: str
+    runner: web.BaseRunner,
+    where: tuple[str, int] | Path,
+    *,
+    setting: str,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Listener]:
     """Listen until the end, then close every connection.
 
     Args:
         runner: what answers.
-        host: the address to bind to.
-        port: the port; 0 takes a free one.
+        where: host and port to bind to, port 0 for a free one; or a Unix socket.
         setting: where the address stands in the configuration, for the error.
+        tls: the settings of connections; None for plain ones.
 
     Raises:
         SetupError: the address cannot be bound.
     """
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
+        site = _site(runner, where, tls)
         try:
             await site.start()
         except OSError as error:
-            reason = reason_of(error)
-            msg = f"{setting}: {host}:{port} cannot be listened on: {reason}"
+            address = _address(where)
+            msg = f"{setting}: {address} cannot be listened on: {reason_of(error)}"
             raise SetupError(msg) from error
-        bound = runner.addresses[0]
-        yield Listener(bound[0], bound[1], site)
+        bound = where if isinstance(where, Path) else runner.addresses[0][:2]
+        yield Listener(_address(bound), site)
     finally:
         await runner.cleanup()
+        if isinstance(where, Path):
+            await asyncio.to_thread(where.unlink, missing_ok=True)
+
+
+def _site(
+    runner: web.BaseRunner, where: tuple[str, int] | Path, tls: ssl.SSLContext | None
+) -> web.BaseSite:
+    if isinstance(where, Path):
+        _clear(where)
+        return web.UnixSite(runner, where, ssl_context=tls)
+    return web.TCPSite(runner, *where, ssl_context=tls)
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that an earlier process left, but none that is listened on."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            path.unlink(missing_ok=True)
+
+
+def _address(where: tuple[str, int] | Path) -> str:
+    if isinstance(where, Path):
+        return f"unix:{where}"
+    host, port = where
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -2,6 +2,7 @@
 
 import json
 from http import HTTPStatus
+from math import ceil
 from types import MappingProxyType
 from typing import Final
 
@@ -63,4 +64,8 @@ def problem(error: ExchangeError, exchange_id: str) -> web.Response:
     )
     if error.code == "method_not_allowed":
         response.headers["Allow"] = "POST"
+    if error.code == "unauthenticated":
+        response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, 11.6.1
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(max(1, ceil(error.retry_after_s)))
     return response

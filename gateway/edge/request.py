@@ -6,120 +6,174 @@ credential.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 from aiohttp.web_request import BaseRequest
 
+from gateway.access.admission import Quota
+from gateway.access.callers import Credentials
+from gateway.edge.connection import names_shown
 from gateway.errors import InvalidRequest, Overloaded, RequestTooLarge
 from gateway.relay.exchange import check_call_target
-from gateway.relay.routes import Call
 
-_OURS: Final = frozenset({"gateway-encrypt", "gateway-client", "gateway-exchange-id"})
+_OURS: Final = frozenset(
+    {"gateway-encrypt", "gateway-client", "gateway-exchange-id", "gateway-timeout"}
+)
 _WISHES: Final = {"true": True, "false": False}
+_SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of the inbound listener.
+class Bounds:
+    """Bounds of one request.
 
     Attributes:
-        max_body_bytes: the greatest request body.
-        max_concurrent: how many exchanges may be under way at once.
-        body_timeout_s: how long a request's body may take to arrive.
+        max_header_bytes: the greatest head: request line and headers together.
+        max_body_bytes: the greatest body.
+        body_timeout_s: how long a body may take to arrive.
+        write_timeout_s: how long the caller may take to read its answer.
     """
 
+    max_header_bytes: int
     max_body_bytes: int
-    max_concurrent: int
     body_timeout_s: float
+    write_timeout_s: float
 
-    @property
-    def max_arriving_bytes(self) -> int:
-        """How many bytes of bodies may be here before their requests are whole.
 
-        As many as exchanges may hold: bytes and not bodies, so that who sends
-        slowly, and has sent little, takes little from others.
-        """
-        return self.max_body_bytes * self.max_concurrent
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request says before its body.
+
+    Attributes:
+        client: the client it names, if any.
+        encrypt: whether it wants to be encrypted; None leaves that to the route.
+        timeout_s: how long its caller waits; None if it does not say.
+    """
+
+    target: str
+    client: str | None
+    encrypt: bool | None
+    timeout_s: float | None
 
 
 class Arriving:
-    """Counts the bytes of all bodies that are still arriving."""
+    """The bodies that are still arriving."""
 
     def __init__(self) -> None:
-        self._held = 0
+        self.over = False
+        """Whether no body is waited for any more."""
+        self._deadlines: set[asyncio.Timeout] = set()
 
-    @contextmanager
-    def body(self, limits: Limits) -> Iterator[Callable[[bytes], None]]:
-        """Give what counts each piece of one body, until the body is whole.
+    @asynccontextmanager
+    async def one(self, timeout_s: float) -> AsyncIterator[None]:
+        """Read a body in this block: until its time or that of all is over."""
+        async with asyncio.timeout(0 if self.over else timeout_s) as deadline:
+            self._deadlines.add(deadline)
+            try:
+                yield
+            finally:
+                self._deadlines.discard(deadline)
 
-        Raises:
-            Overloaded: of what it gives: there is no room for this piece.
-        """
-        mine = 0
-
-        def count(piece: bytes) -> None:
-            nonlocal mine
-            if self._held + len(piece) > limits.max_arriving_bytes:
-                msg = "Too many bodies are arriving at once; send again later."
-                raise Overloaded(msg)
-            mine += len(piece)
-            self._held += len(piece)
-
-        try:
-            yield count
-        finally:
-            self._held -= mine
+    def end(self) -> None:
+        """Wait for no body any more."""
+        self.over = True
+        for deadline in self._deadlines:
+            deadline.reschedule(asyncio.get_running_loop().time())
 
 
-async def read_call(request: BaseRequest, limits: Limits, arriving: Arriving) -> Call:
-    """Read a POST to its end.
+def credentials_of(request: BaseRequest) -> Credentials:
+    """Give what a request shows of its sender."""
+    authorization = tuple(request.headers.getall("Authorization", ()))
+    return Credentials(authorization, names_shown(request))
+
+
+def read_head(request: BaseRequest, bounds: Bounds) -> Head:
+    """Read all but the body, strictly.
 
     Raises:
         InvalidRequest: it is not HTTP as it must be, or has a reserved header.
-        RequestTooLarge: its body is over the limit.
-        Overloaded: too much of other bodies is here already.
     """
     target = check_call_target(request.raw_path)
+    _check_size(request, bounds)
     _check_headers(request)
     client, encrypt = _one(request, "Gateway-Client"), _wish(request)
-    with arriving.body(limits) as count:
-        body = await _read_body(request, limits, count)
-    return Call(target, body, client, encrypt)
+    return Head(target, client, encrypt, _timeout(request))
 
 
-async def _read_body(
-    request: BaseRequest, limits: Limits, count: Callable[[bytes], None]
-) -> bytes:
-    if (request.content_length or 0) > limits.max_body_bytes:
-        raise _too_large(limits)
+@asynccontextmanager
+async def body_of(
+    request: BaseRequest, bounds: Bounds, memory: Quota, arriving: Arriving
+) -> AsyncIterator[bytes]:
+    """Read a body to its end; its bytes count against `memory` while the block runs.
+
+    They count piece by piece, so that who sends slowly, and has sent little, takes
+    little from others.
+
+    Raises:
+        InvalidRequest: it did not arrive whole, or in time.
+        RequestTooLarge: it is over the bound.
+        Overloaded: there is no memory for it, or the gateway ends.
+    """
+    if (request.content_length or 0) > bounds.max_body_bytes:
+        raise _too_large(bounds)
     await _continue(request)
-    chunks: list[bytes] = []
+    pieces: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(limits.body_timeout_s):
-            async for chunk in request.content.iter_any():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > limits.max_body_bytes:
-                    raise _too_large(limits)
-                count(chunk)
-    except TimeoutError:
-        msg = f"The body took over {limits.body_timeout_s:g} s to arrive."
-        raise InvalidRequest(msg) from None
-    except (web.RequestPayloadError, OSError) as error:
-        msg = "The body did not arrive whole."
-        raise InvalidRequest(msg) from error
-    return b"".join(chunks)
+        try:
+            async with arriving.one(bounds.body_timeout_s):
+                async for piece in request.content.iter_any():
+                    _check_room(memory, size + len(piece), len(piece), bounds)
+                    memory.add(len(piece))
+                    size += len(piece)
+                    pieces.append(piece)
+        except TimeoutError:
+            if arriving.over:
+                msg = "The gateway ends, and the body had not arrived. Send it again."
+                raise Overloaded(msg) from None
+            msg = f"The body took over {bounds.body_timeout_s:g} s to arrive."
+            raise InvalidRequest(msg) from None
+        except (web.RequestPayloadError, OSError) as error:
+            msg = "The body did not arrive whole."
+            raise InvalidRequest(msg) from error
+        yield b"".join(pieces)
+    finally:
+        memory.give_back(size)
 
 
-def _too_large(limits: Limits) -> RequestTooLarge:
+def _check_room(memory: Quota, size: int, piece: int, bounds: Bounds) -> None:
+    if size > bounds.max_body_bytes:
+        raise _too_large(bounds)
+    if not memory.has(piece):
+        msg = (
+            "The bodies in memory are as large as they may be together "
+            "(inbound.max_buffered_bytes). Send again later."
+        )
+        raise Overloaded(msg)
+
+
+def _too_large(bounds: Bounds) -> RequestTooLarge:
     return RequestTooLarge(
-        f"The body is over {limits.max_body_bytes} bytes (inbound.max_body_bytes)."
+        f"The body is over {bounds.max_body_bytes} bytes (inbound.max_body_bytes)."
     )
+
+
+def _check_size(request: BaseRequest, bounds: Bounds) -> None:
+    """Refuse a head over the bound; aiohttp bounds each line and their number."""
+    size = len(request.raw_path) + sum(
+        len(name) + len(value) + 4 for name, value in request.raw_headers
+    )
+    if size > bounds.max_header_bytes:
+        msg = (
+            f"The headers are over {bounds.max_header_bytes} bytes "
+            "(inbound.max_header_bytes)."
+        )
+        raise InvalidRequest(msg)
 
 
 def _check_headers(request: BaseRequest) -> None:
@@ -169,6 +223,16 @@ def _wish(request: BaseRequest) -> bool | None:
         msg = "Gateway-Encrypt is true or false."
         raise InvalidRequest(msg)
     return wish
+
+
+def _timeout(request: BaseRequest) -> float | None:
+    text = _one(request, "Gateway-Timeout")
+    if text is None:
+        return None
+    if not _SECONDS.fullmatch(text) or not float(text):
+        msg = "Gateway-Timeout is seconds, such as 2.5."
+        raise InvalidRequest(msg)
+    return float(text)
 
 
 async def _continue(request: BaseRequest) -> None:

@@ -6,19 +6,21 @@ byte of the request went out is known, so that `not_sent` is never a guess.
 """
 
 import asyncio
+import socket
 import ssl
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from functools import partial
+from ipaddress import ip_address
 from typing import Final, NoReturn
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
+from gateway.access.admission import Quota
 from gateway.edge.reasons import reason_of
 from gateway.errors import (
     ExchangeError,
@@ -32,6 +34,7 @@ from gateway.protocol import Headers, ReceivedResponse, SignedMessage
 
 _MAX_HEADER_BYTES: Final = 8190
 _KEEPALIVE_S: Final = 15.0
+_DNS_S: Final = 10
 _ATTEMPTS: Final = 2
 """The second one only where a connection died before a byte was written."""
 
@@ -51,15 +54,27 @@ class HttpUpstream:
     Args:
         origin: scheme and host, such as `https://open.alipay.hk`.
         session: from `open_session`.
+        memory: the bytes of bodies that may be held. An answer waits for room, as
+            refusing it would lose it.
         max_response_bytes: the greatest body that is read.
+        first_byte_timeout_s: how long AlipayHK may take to begin its answer; None
+            leaves that to the deadline.
     """
 
     def __init__(
-        self, origin: str, session: aiohttp.ClientSession, max_response_bytes: int
+        self,
+        origin: str,
+        session: aiohttp.ClientSession,
+        memory: Quota,
+        *,
+        max_response_bytes: int,
+        first_byte_timeout_s: float | None = None,
     ) -> None:
         self._origin = origin
         self._session = session
+        self._memory = memory
         self._max_response_bytes = max_response_bytes
+        self._first_byte_timeout_s = first_byte_timeout_s
 
     async def send(
         self, request: SignedMessage, *, timeout_s: float
@@ -90,12 +105,7 @@ class HttpUpstream:
         raise AssertionError
 
     async def _attempt(self, request: SignedMessage, body: "_Body") -> ReceivedResponse:
-        async with self._session.post(
-            URL(self._origin + request.target, encoded=True),
-            data=body,
-            headers=CIMultiDict((*_OUR_HEADERS, *request.headers)),
-            allow_redirects=False,
-        ) as response:
+        async with await self._begin(request, body) as response:
             if not body.written:
                 # aiohttp hands over what stood on the connection before it writes.
                 response.close()
@@ -111,16 +121,48 @@ class HttpUpstream:
                 response.status, headers, await self._read(response)
             )
 
+    async def _begin(
+        self, request: SignedMessage, body: "_Body"
+    ) -> aiohttp.ClientResponse:
+        """Send the request, and wait for the answer's head."""
+        asked = self._session.post(
+            URL(self._origin + request.target, encoded=True),
+            data=body,
+            headers=CIMultiDict((*_OUR_HEADERS, *request.headers)),
+            allow_redirects=False,
+        )
+        if self._first_byte_timeout_s is None:
+            return await asked
+        waiting = asyncio.timeout(None)
+        try:
+            async with waiting:
+                body.on_written = partial(
+                    _begin_waiting, waiting, self._first_byte_timeout_s
+                )
+                return await asked
+        except TimeoutError:
+            if not waiting.expired():
+                raise
+            msg = (
+                f"No answer began within {self._first_byte_timeout_s:g} s "
+                "(clients[].first_byte_timeout_s)."
+            )
+            raise UpstreamTimeout(msg) from None
+
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         declared = response.content_length or 0
         chunks: list[bytes] = []
         size = 0
-        if declared <= self._max_response_bytes:
-            async for chunk in response.content.iter_any():
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > self._max_response_bytes:
-                    break
+        try:
+            if declared <= self._max_response_bytes:
+                async for chunk in response.content.iter_any():
+                    await self._memory.take(len(chunk))
+                    chunks.append(chunk)
+                    size += len(chunk)
+                    if size > self._max_response_bytes:
+                        break
+        finally:
+            self._memory.give_back(size)
         if max(size, declared) > self._max_response_bytes:
             response.close()
             msg = (
@@ -142,6 +184,7 @@ class _Body(aiohttp.Payload):
         super().__init__(body)
         self._size = len(body)
         self.written = False
+        self.on_written: Callable[[], None] = _nothing
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         await self.write_with_length(writer, None)
@@ -157,6 +200,7 @@ class _Body(aiohttp.Payload):
             raise aiohttp.ClientConnectionResetError(msg)
         self.written = True
         await writer.write(self._value)
+        self.on_written()
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Never: bodies are bytes."""
@@ -165,16 +209,24 @@ class _Body(aiohttp.Payload):
 
 @asynccontextmanager
 async def open_session(
-    *, tls: ssl.SSLContext, connect_timeout_s: float
+    *, tls: ssl.SSLContext, connect_timeout_s: float, public_only: bool = False
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Open a pool of keep-alive connections; closes them at the end.
 
+    A name is looked up anew every ten seconds; of several addresses each is tried.
+
     Args:
-        tls: from `tls_context`.
+        tls: from `gateway.edge.tls`.
         connect_timeout_s: for one connection, name look-up and handshake included.
+        public_only: connect to addresses of the public internet alone, so that no
+            name server can send requests into our own network.
     """
     connector = aiohttp.TCPConnector(
-        limit=0, ssl=tls, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=10
+        limit=0,
+        ssl=tls,
+        keepalive_timeout=_KEEPALIVE_S,
+        ttl_dns_cache=_DNS_S,
+        resolver=_PublicResolver() if public_only else None,
     )
     async with aiohttp.ClientSession(
         connector=connector,
@@ -189,35 +241,26 @@ async def open_session(
         yield session
 
 
-def tls_context(
-    ca_file: Path | None = None,
-    certificate: Path | None = None,
-    private_key: Path | None = None,
-) -> ssl.SSLContext:
-    """Make the TLS settings: the server is always verified, 1.2 at least.
+class _PublicResolver(aiohttp.ThreadedResolver):
+    """Looks names up, and takes addresses of the public internet alone."""
 
-    Not by `ssl.create_default_context`: that writes each connection's session keys
-    to the file that SSLKEYLOGFILE names.
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await super().resolve(host, port, family)
+        public = [each for each in found if ip_address(each["host"]).is_global]
+        if not public:
+            msg = "the name has no public address (clients[].public_addresses_only)"
+            raise OSError(None, msg)
+        return public
 
-    Args:
-        ca_file: authorities that replace the system's.
-        certificate: what we show of ourselves, if anything.
-        private_key: the certificate's.
 
-    Raises:
-        OSError: a file cannot be read, or is not what it should be.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies, host names too
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if sys.version_info >= (3, 13):  # as strict as this Python's own default
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-    if ca_file is None:
-        context.load_default_certs()
-    else:
-        context.load_verify_locations(ca_file)
-    if certificate is not None:
-        context.load_cert_chain(certificate, private_key)
-    return context
+def _begin_waiting(waiting: asyncio.Timeout, seconds: float) -> None:
+    waiting.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+def _nothing() -> None:
+    """Be called, and do nothing."""
 
 
 def _is_spoiled(transport: asyncio.WriteTransport) -> bool:

@@ -32,6 +32,14 @@ _JUDGEMENTS: Final = frozenset(
 """Codes that are a verdict of the verification itself."""
 
 
+_LEVELS: Final = {
+    "in_flight": ("gateway_in_flight", "Exchanges under way."),
+    "waiting": ("gateway_waiting", "Exchanges that wait for a place."),
+    "buffered_bytes": ("gateway_buffered_bytes", "Bytes of bodies that are held."),
+    "connections": ("gateway_connections", "Open connections of callers."),
+}
+
+
 class Metrics:
     """Counts exchanges and keyrings. An `Observer` and a `KeyringListener`."""
 
@@ -40,7 +48,9 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._exchanges = self._counter(
-            "gateway_exchanges", "Exchanges by how they ended.", "client route code"
+            "gateway_exchanges",
+            "Exchanges by how they ended.",
+            "caller client route code",
         )
         self._seconds = self._histogram(
             "gateway_exchange_seconds", "From request to answer.", "client route"
@@ -69,7 +79,37 @@ class Metrics:
             "Response-Time minus our clock, of the last signed answer.",
             "client",
         )
-        self._in_flight = self._gauge("gateway_in_flight", "Exchanges under way.", "")
+        self._date_skew = self._gauge(
+            "gateway_clock_date_skew_seconds",
+            "The Date header minus our clock, of the last answer.",
+            "client",
+        )
+        self._denials = self._counter(
+            "gateway_policy_denials",
+            "Calls that the policy refuses; not enforced where it only reports.",
+            "caller code enforced",
+        )
+        self._repeats = self._counter(
+            "gateway_repeats", "Attempts beyond an exchange's first.", "client route"
+        )
+        self._undelivered = self._counter(
+            "gateway_answers_undelivered",
+            "Answers that the caller did not take.",
+            "client route",
+        )
+        self._breaker = self._gauge(
+            "gateway_breaker_state", "0 closed, 1 half open, 2 open.", "client"
+        )
+        self._refused_connections = self._counter(
+            "gateway_connections_refused",
+            "Connections closed at once, because there were too many.",
+            "",
+        )
+        self._certificates = self._counter(
+            "gateway_tls_reload_failures",
+            "Changed TLS files that were refused; those before stay in use.",
+            "setting",
+        )
         self._lines_dropped = self._counter(
             "gateway_log_lines_dropped",
             "Log lines that could not be written without waiting.",
@@ -79,24 +119,59 @@ class Metrics:
     def __call__(self, record: ExchangeRecord) -> None:
         """Count a finished exchange."""
         client, route = record.client, record.route
-        self._exchanges.labels(client, route, record.code).inc()
+        self._exchanges.labels(record.caller, client, route, record.code).inc()
         self._seconds.labels(client, route).observe(record.seconds)
         if record.upstream_seconds is not None:
             self._upstream_seconds.labels(client, route).observe(
                 record.upstream_seconds
             )
+        self._count_keys(record)
+        self._count_trouble(record)
+        if record.clock_skew_s is not None:
+            self._skew.labels(client).set(record.clock_skew_s)
+        if record.date_skew_s is not None:
+            self._date_skew.labels(client).set(record.date_skew_s)
+
+    def _count_keys(self, record: ExchangeRecord) -> None:
+        client = record.client
         if record.key_version is not None:
-            self._signatures.labels(client, record.key_version).inc()
+            signatures = max(1, record.attempts)
+            self._signatures.labels(client, record.key_version).inc(signatures)
         if record.verified_by is not None:
             self._verifications.labels(client, record.verified_by, VERIFIED).inc()
         elif record.code in _JUDGEMENTS:
             self._verifications.labels(client, "", record.code).inc()
-        if record.clock_skew_s is not None:
-            self._skew.labels(client).set(record.clock_skew_s)
 
-    def count_in_flight(self, in_flight: Callable[[], int]) -> None:
-        """Take the number of exchanges under way from there."""
-        self._in_flight.set_function(in_flight)
+    def _count_trouble(self, record: ExchangeRecord) -> None:
+        client, route = record.client, record.route
+        if record.denied is not None:
+            enforced = "true" if record.denied == record.code else "false"
+            self._denials.labels(record.caller, record.denied, enforced).inc()
+        if record.attempts > 1:
+            self._repeats.labels(client, route).inc(record.attempts - 1)
+        if not record.delivered:
+            self._undelivered.labels(client, route).inc()
+
+    def watch(self, **levels: Callable[[], int]) -> None:
+        """Take present levels from these functions whenever metrics are read.
+
+        Args:
+            levels: `in_flight`, `waiting`, `buffered_bytes` and `connections`.
+        """
+        for name, read in levels.items():
+            self._gauge(*_LEVELS[name], "").set_function(read)
+
+    def connection_refused(self) -> None:
+        """Count a connection that was one too many."""
+        self._refused_connections.inc()
+
+    def certificates_refused(self, setting: str) -> None:
+        """Count TLS files that were refused."""
+        self._certificates.labels(setting).inc()
+
+    def breaker_changed(self, client: str, state: int) -> None:
+        """Note where a client's breaker stands."""
+        self._breaker.labels(client).set(state)
 
     def lines_dropped(self, stream: str) -> Callable[[], None]:
         """Give what counts a log line of this stream that was dropped."""

@@ -80,7 +80,7 @@ def test_a_keyring_is_checked_also_where_the_configuration_is_wrong(check, place
             "ring/keyring.yaml",
             5,
             "partner[0].key",
-            "partner-1.pem: others may read it (mode 0644); chmod 600 it",
+            "partner-1.pem: others may read or write it (mode 0644); chmod 600 it",
         ),
     ]
 
@@ -118,7 +118,7 @@ def test_every_file_of_every_client_is_checked_in_one_go(check, place):
             "config.yaml",
             7,
             "clients[0].tls.private_key",
-            "others may read it (mode 0644); chmod 600 it",
+            "others may read or write it (mode 0644); chmod 600 it",
         ),
     ]
 
@@ -128,7 +128,12 @@ def test_a_certificate_that_is_none_is_told_at_its_key(check, place):
     file.write_text("no PEM")
     file.chmod(0o600)
     assert check(tls="{certificate: text.pem, private_key: text.pem}") == [
-        ("config.yaml", 7, "clients[0].tls.certificate", "not PEM as it must be")
+        (
+            "config.yaml",
+            7,
+            "clients[0].tls.certificate",
+            "not PEM as it must be, or its key has a passphrase",
+        )
     ]
 
 

@@ -211,7 +211,9 @@ def test_a_private_key_that_others_may_read_is_not_imported(place, partner_key):
     write(place.folder / "key.pem", private_pem(partner_key), 0o644)
     done = place.gateway("keys", "import", "key.pem")
     assert done.returncode == 1
-    assert "key.pem: others may read it (mode 0644); chmod 600 it" in error_of(done)
+    assert "key.pem: others may read or write it (mode 0644); chmod 600 it" in error_of(
+        done
+    )
 
 
 def test_a_private_key_is_not_imported_as_the_platforms(place, partner_key):
@@ -272,7 +274,7 @@ def test_listing_a_ring_that_would_be_refused_names_why(ringed):
     done = ringed.gateway("keys", "list")
     assert done.returncode == 1
     assert "partner  " in done.stdout.decode()
-    assert "partner-1.pem: others may read it (mode 0640)" in error_of(done)
+    assert "partner-1.pem: others may read or write it (mode 0640)" in error_of(done)
 
 
 def test_listing_names_files_that_no_entry_names(ringed):

@@ -205,7 +205,7 @@ def test_check_finds_a_keyring_that_could_not_be_served(workplace):
         (workplace / "keys/hk-sandbox/partner-1.pem").chmod(0o644)
         checked = gateway("check", cwd=workplace)
     assert checked.returncode == 1
-    assert "others may read it (mode 0644); chmod 600 it" in checked.stderr
+    assert "others may read or write it (mode 0644); chmod 600 it" in checked.stderr
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])
@@ -239,7 +239,7 @@ def test_an_admin_address_that_is_not_this_machines_says_what_to_change(workplac
     config = workplace / "config.yaml"
     text = re.sub(
         r"admin:.*\n  listen: 127.0.0.1:0",
-        "admin:\n  listen: 192.0.2.1:0",
+        f"admin:\n  tokens: [{'0' * 64}]\n  listen: 192.0.2.1:0",
         config.read_text(),
     )
     (workplace / "other.yaml").write_text(text)

@@ -12,6 +12,9 @@ from tests.hostile.platform_socket import Platform
 from tests.hostile.wire import Line, answers_in
 from tests.integration.conftest import House, running, write_config, write_ring
 
+NO_BREAKER = {"breaker": {"failures": 1 << 20}, "retries": 0}
+"""Each case is tried once, whatever became of those before it."""
+
 
 @pytest.fixture(scope="module")
 def hostile_house(tmp_path_factory, partner_key, platform_key):
@@ -21,7 +24,8 @@ def hostile_house(tmp_path_factory, partner_key, platform_key):
         house = House(tmp_path_factory.mktemp("house"), platform)
         house.partner_public = partner_key.public_key()
         write_ring(house.ring, partner_key, platform_key)
-        write_config(house, **settings)
+        client = {**NO_BREAKER, **settings.pop("client", {})}
+        write_config(house, client=client, **settings)
         return house
 
     return make

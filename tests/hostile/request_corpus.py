@@ -65,8 +65,15 @@ class Case:
         return replace(self, lost=self.lost or self.last).in_one_read()
 
     def in_many_reads(self):
-        """Give what comes of it if each byte comes by itself."""
-        return replace(self, codes=(self.apart,)) if self.apart else self
+        """Give what comes of it if each byte comes by itself.
+
+        What is refused before its body is read then ends the connection.
+        """
+        if self.apart:
+            return replace(self, codes=(self.apart,))
+        has_body = not self.data.endswith(b"\r\n\r\n")
+        early = self.codes[-1:] == ("unknown_route",) and has_body
+        return replace(self, ends=self.ends or early)
 
 
 def request(*headers, line=f"POST {TARGET} HTTP/1.1", host="Host: g", body=BODY):

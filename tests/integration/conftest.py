@@ -89,7 +89,12 @@ def write_config(
     scheme="http",
 ):
     settings = {
-        "inbound": {"listen": "127.0.0.1:0", **dict(inbound)},
+        "inbound": {
+            "listen": "127.0.0.1:0",
+            "drain_grace_s": 0,
+            "queue_timeout_s": 0,
+            **dict(inbound),
+        },
         "admin": {"listen": "127.0.0.1:0"},
         "clients": [
             {
@@ -156,7 +161,7 @@ async def point_at(house, server, **route):
     settings["routes"][0].update(route)
     house.file.write_text(yaml.safe_dump(settings))
     before = len(house.events("reloaded"))
-    house.gateway._reload_wanted.set()
+    house.gateway.reload()
     await house.seen(lambda: len(house.events("reloaded")) > before, "no reload")
 
 

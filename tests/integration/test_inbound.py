@@ -6,7 +6,6 @@ import pytest
 
 from tests import peer
 from tests.integration.caller import read_answer
-from tests.integration.conftest import running
 
 TARGET = peer.TARGET
 BODY = b'{"a":1}'
@@ -289,10 +288,8 @@ async def test_a_refused_request_ends_its_connection_so_that_no_byte_is_read_twi
     writer.close()
 
 
-async def test_a_connection_that_never_sends_a_whole_head_is_closed(house, monkeypatch):
-    monkeypatch.setattr("gateway.edge.connection._IDLE_S", 0.2)
-    house.gateway.stop()  # the limit is read when a listener is made
-    async with running(house):
+async def test_a_connection_that_never_sends_a_whole_head_is_closed(run_house):
+    async with run_house(inbound={"idle_timeout_s": 0.2}) as house:
         reader, writer = await asyncio.open_connection("127.0.0.1", house.caller.port)
         writer.write(f"POST {TARGET} HTTP/1.1\r\nHost: g\r\nX-Slow: ".encode())
         assert await reader.read() == b""
@@ -352,20 +349,24 @@ async def test_a_body_that_arrives_when_all_exchanges_are_taken_is_overloaded(
 async def test_bodies_that_are_still_arriving_hold_no_more_memory_than_exchanges(
     run_house,
 ):
-    body = b'{"a":"' + b"x" * 92 + b'"}'
-    limits = {"max_body_bytes": 100, "max_concurrent": 1}
-    async with run_house(inbound=limits) as house:
-        slow = [await begin(house, body, 60) for _ in range(2)]
+    """There is room for one exchange's bodies here: 4000 bytes."""
+    body = b'{"a":"' + b"x" * 1992 + b'"}'
+    limits = {"max_body_bytes": 2000, "max_buffered_bytes": 1}
+    async with run_house(inbound=limits, client={"max_response_bytes": 2000}) as house:
+        slow = [await begin(house, body, 1500) for _ in range(3)]
         answers = [asyncio.ensure_future(read_answer(reader)) for reader, _ in slow]
-        (refused,), (waiting,) = await asyncio.wait(
+        (refused,), waiting = await asyncio.wait(
             answers, return_when=asyncio.FIRST_COMPLETED
         )
         got = refused.result()
         assert (got.status, got.code) == (503, "overloaded")
         assert got.problem["outcome"] == "not_sent"
-        slow[answers.index(waiting)][1].write(body[60:])
-        assert (await waiting).status == 200
+        assert await house.metric("gateway_buffered_bytes") == 3000
+        for each in waiting:
+            slow[answers.index(each)][1].write(body[1500:])
+            assert (await each).status == 200
         assert (await house.caller.post(body)).status == 200
+        assert await house.metric("gateway_buffered_bytes") == 0
         for _, writer in slow:
             writer.close()
 
@@ -376,6 +377,20 @@ async def test_a_body_that_is_arriving_when_the_gateway_drains_is_waited_for(hou
     await house.seen(lambda: house.events("draining"), "no draining")
     writer.write(BODY[3:])
     assert (await read_answer(reader)).status == 200
+    writer.close()
+
+
+async def test_a_body_that_does_not_arrive_while_the_gateway_drains_is_refused(
+    house, monkeypatch
+):
+    """It is told that nothing was sent; a rolling restart is no defect."""
+    monkeypatch.setattr("gateway.app._MARGIN_S", 0.2)
+    reader, writer = await begin(house, BODY, 3)
+    house.gateway.stop()
+    answer = await read_answer(reader)
+    assert (answer.status, answer.code) == (503, "overloaded")
+    assert answer.problem["outcome"] == "not_sent"
+    assert [line["code"] for line in house.exchanges] == ["overloaded"]
     writer.close()
 
 

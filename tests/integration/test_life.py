@@ -75,6 +75,7 @@ async def test_each_exchange_is_one_line_with_the_names_of_the_metrics(house):
         "time": "",
         "event": "exchange",
         "exchange_id": "order-1",
+        "caller": "",
         "client": "hk",
         "route": peer.TARGET,
         "encrypted": False,
@@ -82,6 +83,8 @@ async def test_each_exchange_is_one_line_with_the_names_of_the_metrics(house):
         "status": 200,
         "seconds": 0,
         "upstream_seconds": 0,
+        "attempts": 1,
+        "delivered": True,
         "key_version": "1",
         "verified_by": "1",
         "clock_skew_s": line["clock_skew_s"],
@@ -100,7 +103,7 @@ async def test_exchanges_are_counted_by_how_they_ended(house):
     await house.caller.post()
     await house.caller.post(b"nonsense")
     await house.caller.post(target="/unknown")
-    count = 'gateway_exchanges_total{client="%s",code="%s",route="%s"}'
+    count = 'gateway_exchanges_total{caller="",client="%s",code="%s",route="%s"}'
     assert await house.metric(count % ("hk", "verified", peer.TARGET)) == 1
     assert await house.metric(count % ("hk", "key_version_unknown", peer.TARGET)) == 1
     assert await house.metric(count % ("hk", "invalid_request", peer.TARGET)) == 1

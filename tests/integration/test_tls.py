@@ -12,7 +12,8 @@ from cryptography.x509.oid import NameOID
 
 from gateway import config
 from gateway.errors import SetupError
-from gateway.plant import check
+from gateway.plant import ENTROPY
+from gateway.preflight import check
 from tests.integration.conftest import write_private
 
 
@@ -149,7 +150,7 @@ async def test_a_client_certificate_is_shown_where_one_is_configured(
         ({"ca_file": "partner.key"}, "not PEM as it must be"),
         (
             {"certificate": "partner.crt", "private_key": "open.key"},
-            "others may read it",
+            "others may read or write it",
         ),
     ],
 )
@@ -163,5 +164,5 @@ async def test_a_tls_file_that_cannot_be_used_ends_the_start_and_fails_the_check
     (error,) = caught.value.exceptions
     assert isinstance(error, SetupError)
     assert reason in error.detail
-    problems = await check(config.read(tmp_path / "config.yaml", {}))
+    problems = await check(config.read(tmp_path / "config.yaml", {}), ENTROPY)
     assert [reason in problem.message for problem in problems] == [True]

@@ -39,7 +39,7 @@ class Others(IntEnum):
     @property
     def deed(self) -> str:
         """What they must not be able to do, for a message."""
-        return "read" if self is Others.MAY_NOTHING else "write to"
+        return "read or write" if self is Others.MAY_NOTHING else "write to"
 
     @property
     def remedy(self) -> str:

@@ -13,20 +13,20 @@ from gateway.errors import SetupError
 async def refused(host, port):
     runner = web.ServerRunner(web.Server(lambda _: None))
     with pytest.raises(SetupError) as caught:
-        async with listening(runner, host, port, setting="admin.listen"):
+        async with listening(runner, (host, port), setting="admin.listen"):
             pass
     return caught.value.detail
 
 
 async def test_a_listener_knows_its_real_port_and_can_stop_accepting():
     runner = web.ServerRunner(web.Server(lambda _: None))
-    async with listening(runner, "127.0.0.1", 0, setting="x") as listener:
+    async with listening(runner, ("127.0.0.1", 0), setting="x") as listener:
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         await listener.stop_accepting()
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", listener.port)
         writer.close()
-    assert listener.host == "127.0.0.1"
+    assert listener.address == f"127.0.0.1:{listener.port}"
 
 
 async def test_an_address_in_use_is_told_with_its_setting():

@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from gateway.edge.upstream import HttpUpstream, _Body, open_session, tls_context
+from gateway.access.admission import Quota
+from gateway.edge.tls import client_context
+from gateway.edge.upstream import HttpUpstream, _Body, open_session
 from gateway.errors import (
     Outcome,
     ResponseMalformed,
@@ -53,9 +55,9 @@ class Server:
 
 @asynccontextmanager
 async def reaching(origin, *, connect_timeout_s=5.0):
-    session = open_session(tls=tls_context(), connect_timeout_s=connect_timeout_s)
+    session = open_session(tls=client_context(), connect_timeout_s=connect_timeout_s)
     async with session as opened:
-        yield HttpUpstream(origin, opened, 1000)
+        yield HttpUpstream(origin, opened, Quota(1 << 20), max_response_bytes=1000)
 
 
 async def send(upstream, timeout_s=5.0):
@@ -148,7 +150,6 @@ class Session:
         self.bodies = []
         self._attempts = iter(attempts)
 
-    @asynccontextmanager
     async def post(self, url, *, data, headers, allow_redirects):
         assert allow_redirects is False
         self.bodies.append(data)
@@ -156,16 +157,27 @@ class Session:
         data.written = data.written or written
         if error:
             raise error
-        yield SimpleNamespace(
-            version=aiohttp.HttpVersion11,
-            status=200,
-            raw_headers=[],
-            content_length=0,
-            content=Empty(),
-        )
+        return Empty()
 
 
 class Empty:
+    """An answer without headers and body."""
+
+    version = aiohttp.HttpVersion11
+    status = 200
+    raw_headers = ()
+    content_length = 0
+
+    @property
+    def content(self):
+        return self
+
+    async def __aenter__(self):
+        return self
+
+    async def __aexit__(self, *_):
+        pass
+
     async def iter_any(self):
         for chunk in ():
             yield chunk
@@ -180,7 +192,7 @@ REFUSED = aiohttp.ClientConnectorError(
 
 async def tried(*attempts):
     session = Session(*attempts)
-    upstream = HttpUpstream("https://h", session, 10)
+    upstream = HttpUpstream("https://h", session, Quota(1 << 20), max_response_bytes=10)
     try:
         return await send(upstream), len(session.bodies)
     except (UpstreamUnavailable, UpstreamDisconnected) as error:
@@ -296,7 +308,7 @@ async def test_a_redirect_is_not_followed(status):
 
 
 def test_tls_always_verifies_and_is_1_2_at_least():
-    context = tls_context()
+    context = client_context()
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname is True
     assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
@@ -310,4 +322,4 @@ def test_a_tls_file_that_cannot_be_used_is_an_os_error(tmp_path):
         {"certificate": tmp_path / "no.pem", "private_key": tmp_path / "no.pem"},
     ):
         with pytest.raises(OSError, match=r"."):
-            tls_context(**files)
+            client_context(**files)

@@ -151,7 +151,7 @@ def test_every_file_that_is_wrong_is_told_with_the_line_that_names_it(
         (
             3,
             "partner[0].key",
-            "partner-1.pem: others may read it (mode 0644); chmod 600 it",
+            "partner-1.pem: others may read or write it (mode 0644); chmod 600 it",
         ),
         (
             4,
@@ -291,7 +291,9 @@ def test_a_private_key_that_is_its_owners_alone_is_read(file, mode):
 )
 def test_a_private_key_that_others_may_touch_is_refused(file, mode):
     file.chmod(mode)
-    assert refusal(file) == f"others may read it (mode {mode:04o}); chmod 600 it"
+    assert (
+        refusal(file) == f"others may read or write it (mode {mode:04o}); chmod 600 it"
+    )
 
 
 def test_a_public_key_may_be_read_by_all(file, tmp_path):
@@ -349,13 +351,13 @@ def test_a_read_only_secret_mount_is_excepted(file, monkeypatch, mode):
 def test_a_mount_that_may_be_written_is_not_excepted(file, monkeypatch):
     file.chmod(0o644)
     mounted(monkeypatch, read_only=False)
-    assert "others may read it" in refusal(file)
+    assert "others may read or write it" in refusal(file)
 
 
 def test_a_read_only_root_file_system_is_not_excepted(file, monkeypatch):
     file.chmod(0o644)
     mounted(monkeypatch, device=Path("/").stat().st_dev)
-    assert "others may read it" in refusal(file)
+    assert "others may read or write it" in refusal(file)
 
 
 # --- who else may have written what decides which keys are used --------------
@@ -436,7 +438,7 @@ def test_a_link_to_a_key_is_followed_to_where_it_is(folder, file, tmp_path):
     file.symlink_to(elsewhere / "key.pem")
     assert KeyringFolder(folder).read().signer.public.version == "1"
     (elsewhere / "key.pem").chmod(0o640)
-    assert "others may read it" in refusal(file)
+    assert "others may read or write it" in refusal(file)
     (elsewhere / "key.pem").chmod(0o600)
     elsewhere.chmod(0o777)
     assert refusal(file) == WORLD

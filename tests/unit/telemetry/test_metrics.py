@@ -174,7 +174,7 @@ def test_a_skew_of_nothing_is_told_too(metrics):
 
 def test_the_exchanges_under_way_are_asked_for_each_time(metrics):
     now = [2]
-    metrics.count_in_flight(lambda: now[0])
+    metrics.watch(in_flight=lambda: now[0])
     assert counted(metrics, "gateway_in_flight") == {(): 2}
     now[0] = 5
     assert counted(metrics, "gateway_in_flight") == {(): 5}

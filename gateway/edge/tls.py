@@ -1,0 +1,196 @@
+"""TLS on both sides: verified towards AlipayHK, with callers' certificates inbound.
+
+Certificates change without a restart: a `LiveContext` hands each new connection to
+the context that was made last, and `Certificates` makes one when the files change.
+"""
+
+import asyncio
+import ssl
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, Protocol, Self
+
+from gateway.errors import SetupError
+
+POLL_SECONDS: Final = 0.4
+"""A change is taken up after two equal looks: within a second."""
+
+
+class LiveContext(ssl.SSLContext):
+    """Settings for connections to come, which may be replaced at any time.
+
+    asyncio asks its context for one object per connection (`wrap_bio`): this gives
+    the present context's. Connections that are open keep what they began with.
+    """
+
+    def __new__(cls, present: ssl.SSLContext) -> Self:
+        """Begin with `present`."""
+        return super().__new__(cls, present.protocol)
+
+    def __init__(self, present: ssl.SSLContext) -> None:
+        self.present = present
+
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:  # noqa: ANN401
+        """Begin a connection with the present context."""
+        return self.present.wrap_bio(*args, **kwargs)
+
+
+class CertificatesListener(Protocol):
+    """Is told what became of each attempt to take up changed files."""
+
+    def certificates_loaded(self, setting: str) -> None:
+        """Note that the files are in use from now on."""
+        ...
+
+    def certificates_refused(self, setting: str, reason: str) -> None:
+        """Note that they cannot be used and what is in use stays in use."""
+        ...
+
+
+class Certificates:
+    """A live context and the files that it is made of.
+
+    Args:
+        setting: where the files stand in the configuration.
+        files: those whose change counts.
+        make: reads them; raises SetupError. It blocks.
+        listener: is told of each change.
+
+    Raises:
+        SetupError: the files cannot be used.
+    """
+
+    def __init__(
+        self,
+        setting: str,
+        files: Iterable[Path | None],
+        make: Callable[[], ssl.SSLContext],
+        listener: CertificatesListener,
+    ) -> None:
+        self._setting = setting
+        self._files = tuple(file for file in files if file is not None)
+        self._make = make
+        self._listener = listener
+        self._seen = self._state()
+        self.context = LiveContext(make())
+        self.problem: str | None = None
+        """Why the files' present content is not in use; None if it is."""
+
+    async def watch(self) -> None:
+        """Take up changed files once they have come to rest. Runs until cancelled."""
+        before = self._seen
+        while self._files:
+            await asyncio.sleep(POLL_SECONDS)
+            now = await asyncio.to_thread(self._state)
+            if now == before != self._seen:
+                self._seen = now
+                await self._reload()
+            before = now
+
+    async def _reload(self) -> None:
+        try:
+            self.context.present = await asyncio.to_thread(self._make)
+        except SetupError as error:
+            self.problem = error.detail
+            self._listener.certificates_refused(self._setting, error.detail)
+        else:
+            self.problem = None
+            self._listener.certificates_loaded(self._setting)
+
+    def _state(self) -> object:
+        return [_state_of(file) for file in self._files]
+
+
+def client_context(
+    ca_file: Path | None = None,
+    certificate: Path | None = None,
+    private_key: Path | None = None,
+) -> ssl.SSLContext:
+    """Make the settings towards AlipayHK: it is always verified, TLS 1.2 at least.
+
+    Args:
+        ca_file: authorities that replace the system's.
+        certificate: what we show of ourselves, if anything.
+        private_key: the certificate's.
+
+    Raises:
+        OSError: a file cannot be read, or is not what it should be.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT)  # verifies, host names too
+    if ca_file is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(ca_file)
+    if certificate is not None:
+        context.load_cert_chain(certificate, private_key, _no_passphrase)
+    return context
+
+
+def server_context(
+    certificate: Path,
+    private_key: Path,
+    client_ca: Path | None = None,
+    *,
+    required: bool = True,
+) -> ssl.SSLContext:
+    """Make the settings of a listener: TLS 1.2 at least.
+
+    Args:
+        certificate: what the listener shows of itself, with its chain.
+        private_key: the certificate's.
+        client_ca: authorities of callers' certificates; None asks for none.
+        required: whether a connection without a certificate is refused at once.
+
+    Raises:
+        OSError: a file cannot be read, or is not what it should be.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, private_key, _no_passphrase)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED if required else ssl.CERT_OPTIONAL
+    return context
+
+
+def names_of(certificate: object) -> frozenset[str] | None:
+    """Give the subject alternative names of a peer's verified certificate.
+
+    Args:
+        certificate: as `SSLObject.getpeercert` gives it; empty or None without one.
+    """
+    if not isinstance(certificate, dict) or not certificate:
+        return None
+    names = certificate.get("subjectAltName", ())
+    return frozenset(value for kind, value in names if kind in ("URI", "DNS"))
+
+
+def _context(protocol: int) -> ssl.SSLContext:
+    """Make a context that, unlike Python's default, heeds no SSLKEYLOGFILE.
+
+    That variable would have each connection's session keys written to a file.
+    """
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if sys.version_info >= (3, 13):  # as strict as this Python's own default
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    return context
+
+
+def _no_passphrase() -> str:
+    """Refuse an encrypted key: OpenSSL would ask the terminal for its passphrase."""
+    return ""
+
+
+def _state_of(file: Path) -> object:
+    try:
+        status = file.stat()
+    except OSError as error:
+        return error.errno
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )

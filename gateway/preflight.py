@@ -1,0 +1,147 @@
+"""What a configuration names on disk, looked at as serving would.
+
+`gateway check` runs all of it; a gateway that serves takes the TLS part, at the start
+and whenever a file has changed.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from gateway import config
+from gateway.config import ListenerTls, Settings, Tls
+from gateway.documents import Document, DocumentError, Problem
+from gateway.edge.tls import client_context, server_context
+from gateway.errors import KeyringError, SetupError
+from gateway.keys.backends.file import KeyringFolder, Others, read_key_file
+from gateway.keys.keyring import Keyring
+from gateway.relay.selftest import self_test
+
+
+async def check(
+    document: Document[Settings], entropy: Callable[[int], bytes]
+) -> list[Problem]:
+    """Find what is wrong with a configuration, and what keyrings and TLS files lack.
+
+    A mistake in the one hides none in the others: each file whose path can be read
+    is read as serving would, self-test included.
+    """
+    problems = [*document.problems]
+    for files in config.files_of(document):
+        problems += await _keyring_problems(document, files, entropy)
+        for key, reason in _client_flaws(files.tls):
+            place = (*files.place, "tls", key)
+            problems.append(document.problem(place, reason))
+    for section, tls in config.listeners_of(document):
+        for key, reason in _listener_flaws(tls):
+            problems.append(document.problem((section, "tls", key), reason))
+    return list(dict.fromkeys(problems))
+
+
+def client_tls(setting: str, tls: Tls) -> ssl.SSLContext:
+    """Make the TLS settings towards AlipayHK.
+
+    Args:
+        setting: where `tls` stands in the configuration, for the error.
+        tls: the files.
+
+    Raises:
+        SetupError: one of them cannot be used; the text says which and why.
+    """
+    for key, reason in _client_flaws(tls):
+        msg = f"{setting}.{key}: {reason}"
+        raise SetupError(msg)
+    return client_context(tls.ca_file, tls.certificate, tls.private_key)
+
+
+def listener_tls(setting: str, tls: ListenerTls, *, required: bool) -> ssl.SSLContext:
+    """Make the TLS settings of a listener.
+
+    Args:
+        setting: where `tls` stands in the configuration, for the error.
+        tls: the files.
+        required: whether every connection must show a certificate, if there is a
+            `client_ca`.
+
+    Raises:
+        SetupError: one of them cannot be used; the text says which and why.
+    """
+    for key, reason in _listener_flaws(tls):
+        msg = f"{setting}.{key}: {reason}"
+        raise SetupError(msg)
+    return server_context(
+        tls.certificate, tls.private_key, tls.client_ca, required=required
+    )
+
+
+def lacks(ring: Keyring, *, encrypts: bool) -> list[str]:
+    """Give what a ring has not, of what its client's routes need."""
+    return [f"missing: {lack}" for lack in ring.missing(encrypting=encrypts)]
+
+
+async def _keyring_problems(
+    document: Document[Settings],
+    files: config.Files,
+    entropy: Callable[[int], bytes],
+) -> list[Problem]:
+    if files.keyring is None:
+        return []
+    place = (*files.place, "keyring")
+    try:
+        ring = await asyncio.to_thread(KeyringFolder(files.keyring).read)
+        await self_test(ring, entropy=entropy)
+    except DocumentError as error:
+        return [*error.problems]
+    except SetupError as error:
+        return [document.problem(place, error.detail)]
+    missing = lacks(ring, encrypts=files.encrypts)
+    return [document.problem(place, lack) for lack in missing]
+
+
+def _client_flaws(tls: Tls) -> Iterator[tuple[str, str]]:
+    """Find what is wrong with TLS files: the key that names one, and the reason."""
+    if tls.ca_file and (reason := _refusal(lambda: client_context(tls.ca_file))):
+        yield "ca_file", reason
+    yield from _pair_flaws(
+        tls.certificate,
+        tls.private_key,
+        lambda: client_context(None, tls.certificate, tls.private_key),
+    )
+
+
+def _listener_flaws(tls: ListenerTls) -> Iterator[tuple[str, str]]:
+    if tls.client_ca and (reason := _refusal(lambda: client_context(tls.client_ca))):
+        yield "client_ca", reason
+    yield from _pair_flaws(
+        tls.certificate,
+        tls.private_key,
+        lambda: server_context(tls.certificate, tls.private_key),
+    )
+
+
+def _pair_flaws(
+    certificate: Path | None, private_key: Path | None, load: Callable[[], object]
+) -> Iterator[tuple[str, str]]:
+    if private_key is None:
+        return
+    try:
+        read_key_file(private_key, Others.MAY_NOTHING)
+    except KeyringError as error:
+        yield "private_key", error.detail
+        return
+    if certificate is not None and (reason := _refusal(load)):
+        yield "certificate", reason
+
+
+def _refusal(load: Callable[[], object]) -> str:
+    """Give why TLS cannot use these files; nothing if it can."""
+    try:
+        load()
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "it does not belong to the private key"
+        return "not PEM as it must be, or its key has a passphrase"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    return ""
