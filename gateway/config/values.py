@@ -94,7 +94,7 @@ def parse_address(text: object) -> Address:
     return Address(found["host"].strip("[]"), int(found["port"]))
 
 
-def parse_listen(text: object, info: ValidationInfo | None = None) -> "Listen":
+def parse_listen(text: object) -> "Listen":
     """Read where to listen: `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`.
 
     Raises:
@@ -104,13 +104,7 @@ def parse_listen(text: object, info: ValidationInfo | None = None) -> "Listen":
         return text
     if not str(text).startswith(_UNIX):
         return parse_address(text)
-    path = Path(str(documents.check_path(str(text).removeprefix(_UNIX))))
-    if info is not None:
-        path = _beside(path, info)
-    if len(bytes(path)) > _MAX_UNIX_PATH:
-        msg = f"must be a path of at most {_MAX_UNIX_PATH} bytes, folders included"
-        raise ValueError(msg)
-    return UnixAddress(path)
+    return UnixAddress(Path(str(documents.check_path(str(text).removeprefix(_UNIX)))))
 
 
 def _origin(text: str) -> str:
@@ -189,6 +183,18 @@ def _beside(path: Path, info: ValidationInfo) -> Path:
     return Path(info.context["folder"]) / path if info.context else path
 
 
+def _listen_at(text: object, info: ValidationInfo) -> "Listen":
+    """Read where to listen; a socket's path is relative to the file."""
+    listen = parse_listen(text)
+    if isinstance(listen, Address):
+        return listen
+    path = _beside(listen.path, info)
+    if len(bytes(path)) > _MAX_UNIX_PATH:
+        msg = f"must be a path of at most {_MAX_UNIX_PATH} bytes, folders included"
+        raise ValueError(msg)
+    return UnixAddress(path)
+
+
 def _digest(text: object) -> bytes:
     if not isinstance(text, str) or not _DIGEST.fullmatch(text):
         msg = "must be the SHA-256 of a token, 64 hex digits: `gateway callers new`"
@@ -209,7 +215,7 @@ def _subject_name(text: str) -> str:
 
 
 Listen: TypeAlias = Address | UnixAddress
-ListenAt = Annotated[Listen, PlainValidator(parse_listen)]
+ListenAt = Annotated[Listen, PlainValidator(_listen_at)]
 TokenDigest = Annotated[bytes, PlainValidator(_digest)]
 TokenDigests = Annotated[
     tuple[TokenDigest, ...],
