@@ -62,6 +62,7 @@ _MESSAGES: Final = {
     "dict_type": "must be a mapping of keys to values",
     "tuple_type": "must be a list",
     "too_short": "at least one is needed",
+    "too_long": "at most {max_length} may stand here",
     "string_type": "must be text",
     "path_type": "must be a path",
     "value_error": "{error}",

@@ -30,6 +30,7 @@ def check_references(tree: Tree) -> Iterator[Finding]:
     """Find addresses that clash or are open, and names that nothing or two have."""
     if not isinstance(tree, dict):
         return
+    yield from _empty(tree)
     yield from _clashes(tree)
     yield from _open_doors(tree)
     yield from _repeated("clients", "name", texts(tree, "clients", "name"))
@@ -59,6 +60,19 @@ def entries(tree: Tree, section: str) -> list[Tree]:
     """Give a list's entries; none where it is no list."""
     found = tree.get(section) if isinstance(tree, dict) else None
     return found if isinstance(found, list) else []
+
+
+def _empty(tree: Tree, place: Location = ()) -> Iterator[Finding]:
+    """Find keys without a value: an empty `rate:` must not mean that there is none."""
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            if value is None:
+                message = "has no value; write one, or take the key out"
+                yield Finding((*place, key), message)
+            yield from _empty(value, (*place, key))
+    elif isinstance(tree, list):
+        for index, value in enumerate(tree):
+            yield from _empty(value, (*place, index))
 
 
 def _clashes(tree: Tree) -> Iterator[Finding]:
