@@ -6,16 +6,22 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.access.policy import Mode
 from gateway.config import (
     Address,
+    Caller,
+    Client,
     Encryption,
     Inbound,
+    ListenerTls,
     Route,
     Settings,
     Tls,
+    UnixAddress,
     load,
     parse_address,
 )
+from gateway.config.sections import Admin, Breaker, Rate
 from gateway.documents import DocumentError
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
@@ -48,6 +54,13 @@ CLIENT = {
 ROUTE = {"path": "/pay", "client": "hk"}
 SMALLEST = {"clients": [CLIENT], "routes": [ROUTE]}
 
+DIGEST = "a1" * 32
+OTHER = "b2" * 32
+CALLER = {"name": "shop", "token_sha256": DIGEST, "clients": ["hk"]}
+RATE = {"per_second": 50}
+PAIR = {"certificate": "tls/server.pem", "private_key": "tls/server.key"}
+CALLED = {**SMALLEST, "callers": [CALLER]}
+
 
 @pytest.fixture
 def file(tmp_path):
@@ -79,32 +92,67 @@ def refused(read):
     return problems
 
 
+LISTS = {
+    "client": ("clients", CLIENT),
+    "route": ("routes", ROUTE),
+    "caller": ("callers", CALLER),
+}
+NESTED = {
+    "tls": ("client.tls", {}),
+    "breaker": ("client.breaker", {}),
+    "rate": ("caller.rate", RATE),
+    "inbound_tls": ("inbound.tls", PAIR),
+    "admin_tls": ("admin.tls", PAIR),
+}
+
+
 def with_value(place, value):
     """Give the smallest configuration with one more value, at a dotted place."""
     section, _, key = place.partition(".")
-    if section == "client":
-        return {"clients": [{**CLIENT, key: value}], "routes": [ROUTE]}
-    if section == "tls":
-        return with_value("client.tls", {key: value})
-    if section == "route":
-        return {"clients": [CLIENT], "routes": [{**ROUTE, key: value}]}
+    if section in NESTED:
+        outer, rest = NESTED[section]
+        return with_value(outer, {**rest, key: value})
+    if section in LISTS:
+        name, entry = LISTS[section]
+        return {**SMALLEST, name: [{**entry, key: value}]}
     return {**SMALLEST, section: {key: value}}
+
+
+def guarded(tree):
+    """Give the same with somebody named for each listener, so that it may be open."""
+    admin = {"admin": {"tokens": [DIGEST], **tree["admin"]}} if "admin" in tree else {}
+    return {"callers": [CALLER], **tree, **admin}
 
 
 def at(settings, place):
     section, _, key = place.partition(".")
+    client = settings.clients[0]
     parts = {
-        "client": settings.clients[0],
-        "tls": settings.clients[0].tls,
+        "client": client,
+        "tls": client.tls,
+        "breaker": client.breaker,
         "route": settings.routes[0],
+        "caller": settings.callers[0] if settings.callers else None,
+        "rate": settings.callers[0].rate if settings.callers else None,
         "inbound": settings.inbound,
+        "inbound_tls": settings.inbound.tls,
         "admin": settings.admin,
+        "admin_tls": settings.admin.tls,
     }
     return getattr(parts[section], key)
 
 
 def where(place):
-    prefixes = {"client": "clients[0]", "tls": "clients[0].tls", "route": "routes[0]"}
+    prefixes = {
+        "client": "clients[0]",
+        "tls": "clients[0].tls",
+        "breaker": "clients[0].breaker",
+        "route": "routes[0]",
+        "caller": "callers[0]",
+        "rate": "callers[0].rate",
+        "inbound_tls": "inbound.tls",
+        "admin_tls": "admin.tls",
+    }
     section, _, key = place.partition(".")
     return f"{prefixes.get(section, section)}.{key}"
 
@@ -135,37 +183,97 @@ def test_the_shipped_file_loads_without_an_environment():
 
 DEFAULTS = {
     "inbound.listen": Address("127.0.0.1", 8080),
+    "inbound.tls": None,
+    "inbound.max_header_bytes": 16384,
     "inbound.max_body_bytes": 1048576,
-    "inbound.max_concurrent": 512,
     "inbound.body_timeout_s": 30.0,
+    "inbound.write_timeout_s": 30.0,
+    "inbound.idle_timeout_s": 75.0,
+    "inbound.max_connections": 2048,
+    "inbound.max_concurrent": 512,
+    "inbound.queue_timeout_s": 1.0,
+    "inbound.max_buffered_bytes": 268435456,
+    "inbound.drain_grace_s": 1.0,
+    "inbound_tls.client_ca": None,
     "admin.listen": Address("127.0.0.1", 9090),
+    "admin.tls": None,
+    "admin.tokens": (),
+    "admin_tls.client_ca": None,
     "client.clock_tolerance_s": 300.0,
     "client.connect_timeout_s": 5.0,
+    "client.first_byte_timeout_s": None,
+    "client.max_concurrent": None,
+    "client.retries": 1,
+    "client.breaker": Breaker(failures=10, open_s=5.0),
+    "client.public_addresses_only": False,
     "client.max_response_bytes": 8388608,
     "client.time_offset": timezone(timedelta(hours=8)),
     "client.send_key_version": True,
     "client.encrypted_content_type": "application/json; charset=UTF-8",
     "client.reuse_content_key": False,
     "client.tls": Tls(ca_file=None, certificate=None, private_key=None),
+    "tls.ca_file": None,
+    "tls.certificate": None,
+    "tls.private_key": None,
+    "breaker.failures": 10,
+    "breaker.open_s": 5.0,
     "route.encryption": Encryption.OPTIONAL,
     "route.timeout_s": 10.0,
+    "route.repeat_unknown": False,
+    "caller.client_certificate": None,
+    "caller.routes": None,
+    "caller.rate": None,
+    "caller.max_concurrent": None,
+    "rate.burst": None,
+}
+REQUIRED = {
+    "client": set(CLIENT),
+    "route": set(ROUTE),
+    "caller": {"name", "clients", "token_sha256"},
+    "rate": set(RATE),
+    "inbound_tls": set(PAIR),
+    "admin_tls": set(PAIR),
+}
+"""A caller's token may be left out where it shows a certificate."""
+
+MODELS = {
+    "inbound": Inbound,
+    "inbound_tls": ListenerTls,
+    "admin": Admin,
+    "admin_tls": ListenerTls,
+    "client": Client,
+    "tls": Tls,
+    "breaker": Breaker,
+    "route": Route,
+    "caller": Caller,
+    "rate": Rate,
 }
 
 
 @pytest.mark.parametrize(("place", "value"), DEFAULTS.items(), ids=DEFAULTS.keys())
 def test_what_is_left_out_has_its_default(read, place, value):
-    assert at(read(SMALLEST), place) == value
+    section = place.partition(".")[0]
+    caller = {**CALLER, "rate": RATE} if section == "rate" else CALLER
+    listener = section.removesuffix("_tls")
+    listeners = {} if listener == section else {listener: {"tls": PAIR}}
+    settings = read({**SMALLEST, **listeners, "callers": [caller]})
+    assert at(settings, place) == value
+
+
+def test_nobody_is_named_and_everything_enforced_where_nothing_is_said(read):
+    settings = read(SMALLEST)
+    assert settings.callers == ()
+    assert settings.policy is Mode.ENFORCE
 
 
 def test_every_key_is_required_or_has_a_default_that_is_tested_here():
-    models = {"inbound": Inbound, "route": Route}
-    models["client"] = Settings.model_fields["clients"].annotation.__args__[0]
-    models["admin"] = Settings.model_fields["admin"].annotation
     keys = {
-        f"{name}.{key}" for name, model in models.items() for key in model.model_fields
+        f"{name}.{key}" for name, model in MODELS.items() for key in model.model_fields
     }
-    required = {f"client.{key}" for key in CLIENT} | {f"route.{key}" for key in ROUTE}
+    required = {f"{name}.{key}" for name, own in REQUIRED.items() for key in own}
     assert keys == required | set(DEFAULTS)
+    sections = {"inbound", "admin", "clients", "routes", "callers", "policy"}
+    assert set(Settings.model_fields) == sections
 
 
 @pytest.mark.parametrize("key", CLIENT)
@@ -182,6 +290,26 @@ def test_a_route_needs_its_path_and_client(refused, key):
     assert found == {f"routes[0].{key}": "this key is required"}
 
 
+@pytest.mark.parametrize("key", ["name", "clients"])
+def test_a_caller_needs_its_name_and_clients(refused, key):
+    caller = {name: value for name, value in CALLER.items() if name != key}
+    found = refused({**SMALLEST, "callers": [caller]})
+    assert found == {f"callers[0].{key}": "this key is required"}
+
+
+def test_a_rate_needs_to_say_how_often(refused):
+    found = refused(with_value("caller.rate", {"burst": 5}))
+    assert found == {"callers[0].rate.per_second": "this key is required"}
+
+
+@pytest.mark.parametrize("listener", ["inbound", "admin"])
+@pytest.mark.parametrize("key", PAIR)
+def test_tls_of_a_listener_needs_a_certificate_and_its_key(refused, listener, key):
+    tls = {name: value for name, value in PAIR.items() if name != key}
+    found = refused(with_value(f"{listener}.tls", tls))
+    assert found == {f"{listener}.tls.{key}": "this key is required"}
+
+
 @pytest.mark.parametrize("section", ["clients", "routes"])
 def test_there_is_at_least_one_client_and_one_route(refused, section):
     assert refused({**SMALLEST, section: []}) == {section: "at least one is needed"}
@@ -191,7 +319,7 @@ def test_there_is_at_least_one_client_and_one_route(refused, section):
 
 def test_without_clients_or_routes_both_are_told(read):
     with pytest.raises(DocumentError) as caught:
-        read("inbound: {listen: 'x:1'}")
+        read("inbound: {listen: 'localhost:1'}")
     assert [(each.where, each.message) for each in caught.value.problems] == [
         ("clients", "this key is required"),
         ("routes", "this key is required"),
@@ -221,11 +349,24 @@ def test_a_file_that_is_no_mapping_is_refused(refused, text):
         ("client.clock_tolerance", "clock_tolerance_s"),
         ("tls.cafile", "ca_file"),
         ("route.timeout", "timeout_s"),
+        ("route.repeat_unknwon", "repeat_unknown"),
+        ("client.retry", "retries"),
+        ("breaker.open", "open_s"),
+        ("inbound.max_connection", "max_connections"),
+        ("inbound_tls.ca_client", "client_ca"),
+        ("admin.token", "tokens"),
+        ("caller.token_sha265", "token_sha256"),
+        ("caller.client", "clients"),
+        ("rate.per_seconds", "per_second"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_likely_one(refused, place, near):
     found = refused(with_value(place, "x"))
     assert found == {where(place): f"unknown key; did you mean {near}?"}
+
+
+def test_a_token_has_no_place_in_the_file(refused):
+    assert "unknown key" in refused(with_value("caller.token", "x"))["callers[0].token"]
 
 
 def test_a_private_key_has_no_place_in_the_file(refused):
@@ -239,11 +380,27 @@ GOOD = [
     ("inbound.listen", "0.0.0.0:80", Address("0.0.0.0", 80)),
     ("inbound.max_body_bytes", 1, 1),
     ("inbound.max_body_bytes", 1 << 30, 1 << 30),
+    ("inbound.max_header_bytes", 1024, 1024),
+    ("inbound.max_header_bytes", 1 << 20, 1 << 20),
     ("inbound.max_concurrent", 1, 1),
     ("inbound.max_concurrent", 100000, 100000),
+    ("inbound.max_connections", 1, 1),
+    ("inbound.max_connections", 1 << 20, 1 << 20),
+    ("inbound.max_buffered_bytes", 1, 1),
+    ("inbound.max_buffered_bytes", 1 << 40, 1 << 40),
+    ("inbound.queue_timeout_s", 0, 0.0),
+    ("inbound.queue_timeout_s", 3600, 3600.0),
+    ("inbound.drain_grace_s", 0, 0.0),
+    ("inbound.drain_grace_s", "0.5", 0.5),
+    ("inbound.write_timeout_s", 0.001, 0.001),
+    ("inbound.write_timeout_s", 3600, 3600.0),
+    ("inbound.idle_timeout_s", 0.001, 0.001),
+    ("inbound.idle_timeout_s", 3600, 3600.0),
     ("inbound.body_timeout_s", 0.001, 0.001),
     ("inbound.body_timeout_s", 3600, 3600.0),
     ("admin.listen", "[::]:0", Address("::", 0)),
+    ("admin.tokens", [], ()),
+    ("admin.tokens", [DIGEST, OTHER.upper()], (b"\xa1" * 32, b"\xb2" * 32)),
     ("client.name", "a", "a"),
     ("client.name", "A.b_c-9" + "x" * 57, "A.b_c-9" + "x" * 57),
     ("client.client_id", "0211", "0211"),
@@ -251,6 +408,19 @@ GOOD = [
     ("client.clock_tolerance_s", "0.5", 0.5),
     ("client.clock_tolerance_s", 3600, 3600.0),
     ("client.connect_timeout_s", 1, 1.0),
+    ("client.first_byte_timeout_s", "2.5", 2.5),
+    ("client.first_byte_timeout_s", 3600, 3600.0),
+    ("client.max_concurrent", 1, 1),
+    ("client.max_concurrent", 1 << 20, 1 << 20),
+    ("client.retries", 0, 0),
+    ("client.retries", 5, 5),
+    ("client.breaker", {}, Breaker()),
+    ("client.public_addresses_only", True, True),
+    ("client.public_addresses_only", "yes", True),
+    ("breaker.failures", 1, 1),
+    ("breaker.failures", 1 << 20, 1 << 20),
+    ("breaker.open_s", 0.1, 0.1),
+    ("breaker.open_s", 3600, 3600.0),
     ("client.max_response_bytes", 1 << 30, 1 << 30),
     ("client.time_offset", "+00:00", timezone(timedelta(0))),
     ("client.time_offset", "-00:00", timezone(timedelta(0))),
@@ -280,6 +450,20 @@ GOOD = [
     ("route.encryption", "required", Encryption.REQUIRED),
     ("route.timeout_s", "0.1", 0.1),
     ("route.timeout_s", 3600, 3600.0),
+    ("route.repeat_unknown", True, True),
+    ("caller.name", "A.b_c-9" + "x" * 57, "A.b_c-9" + "x" * 57),
+    ("caller.token_sha256", DIGEST, (b"\xa1" * 32,)),
+    ("caller.token_sha256", DIGEST.upper(), (b"\xa1" * 32,)),
+    ("caller.token_sha256", [DIGEST], (b"\xa1" * 32,)),
+    ("caller.token_sha256", [DIGEST, OTHER], (b"\xa1" * 32, b"\xb2" * 32)),
+    ("caller.clients", ["hk"], ("hk",)),
+    ("caller.routes", ["/pay"], ("/pay",)),
+    ("caller.max_concurrent", 1, 1),
+    ("caller.max_concurrent", 1 << 20, 1 << 20),
+    ("rate.per_second", "0.001", 0.001),
+    ("rate.per_second", 1000000, 1000000.0),
+    ("rate.burst", 1, 1),
+    ("rate.burst", 1 << 20, 1 << 20),
 ]
 
 WHOLE, NUMBER = "must be a whole number", "must be a number"
@@ -288,6 +472,11 @@ TO_3600, TO_GIB = "must be at most 3600", "must be at most 1073741824"
 TRUTH, FINITE = "must be true or false", "must be a finite number"
 A_PATH = "must be a path"
 HOST_PORT = "must be HOST:PORT, such as 127.0.0.1:8080"
+TO_MIB, UNDER_KIB = "must be at most 1048576", "must be at least 1024"
+UNDER_0, TO_5 = "must be at least 0", "must be at most 5"
+SHA256 = "must be the SHA-256 of a token, 64 hex digits: `gateway callers new`"
+LIST, MAPPING = "must be a list", "must be a mapping of keys to values"
+SAN = "must be a subject alternative name, such as spiffe://prod/catalogue"
 LABEL = "must be 1 to 64 letters, digits, dots, hyphens or underscores"
 CLIENT_ID = "a Client-Id is 1 to 128 visible ASCII characters, without spaces"
 OFFSET = "must be an offset from UTC such as +08:00"
@@ -310,6 +499,26 @@ BAD = [
     ("inbound.max_concurrent", "many", WHOLE),
     ("inbound.body_timeout_s", 0, OVER_0),
     ("inbound.body_timeout_s", 3600.1, TO_3600),
+    ("inbound.max_concurrent", (1 << 20) + 1, TO_MIB),
+    ("inbound.tls", "server.pem", MAPPING),
+    ("inbound.max_header_bytes", 1023, UNDER_KIB),
+    ("inbound.max_header_bytes", (1 << 20) + 1, TO_MIB),
+    ("inbound.max_header_bytes", "16k", WHOLE),
+    ("inbound.max_connections", 0, OVER_1),
+    ("inbound.max_connections", (1 << 20) + 1, TO_MIB),
+    ("inbound.max_buffered_bytes", 0, OVER_0),
+    ("inbound.max_buffered_bytes", (1 << 40) + 1, "must be at most 1099511627776"),
+    ("inbound.queue_timeout_s", -0.1, UNDER_0),
+    ("inbound.queue_timeout_s", 3600.1, TO_3600),
+    ("inbound.queue_timeout_s", "inf", FINITE),
+    ("inbound.drain_grace_s", -1, UNDER_0),
+    ("inbound.drain_grace_s", 3601, TO_3600),
+    ("inbound.write_timeout_s", 0, OVER_0),
+    ("inbound.write_timeout_s", "nan", FINITE),
+    ("inbound.idle_timeout_s", 0, OVER_0),
+    ("inbound.idle_timeout_s", 3601, TO_3600),
+    ("admin.tokens", None, LIST),
+    ("admin.tokens", DIGEST, LIST),
     ("client.name", "", LABEL),
     ("client.name", "x" * 65, LABEL),
     ("client.name", ".a", LABEL),
@@ -331,6 +540,20 @@ BAD = [
     ("client.clock_tolerance_s", 3601, TO_3600),
     ("client.clock_tolerance_s", "5 min", NUMBER),
     ("client.connect_timeout_s", 0, OVER_0),
+    ("client.first_byte_timeout_s", 0, OVER_0),
+    ("client.first_byte_timeout_s", 3601, TO_3600),
+    ("client.max_concurrent", 0, OVER_1),
+    ("client.max_concurrent", "many", WHOLE),
+    ("client.retries", -1, UNDER_0),
+    ("client.retries", 6, TO_5),
+    ("client.retries", None, WHOLE),
+    ("client.breaker", None, MAPPING),
+    ("client.breaker", "off", MAPPING),
+    ("client.public_addresses_only", "maybe", TRUTH),
+    ("breaker.failures", 0, OVER_1),
+    ("breaker.failures", "ten", WHOLE),
+    ("breaker.open_s", 0, OVER_0),
+    ("breaker.open_s", 3601, TO_3600),
     ("client.max_response_bytes", 0, OVER_0),
     ("client.max_response_bytes", (1 << 30) + 1, TO_GIB),
     ("client.time_offset", "8", OFFSET),
@@ -370,6 +593,31 @@ BAD = [
     ("route.timeout_s", 0, OVER_0),
     ("route.timeout_s", "ten", NUMBER),
     ("route.timeout_s", None, NUMBER),
+    ("route.repeat_unknown", "sometimes", TRUTH),
+    ("route.repeat_unknown", None, TRUTH),
+    ("caller.name", "a b", LABEL),
+    ("caller.name", None, "must be text"),
+    ("caller.clients", [], "at least one is needed"),
+    ("caller.clients", "hk", LIST),
+    ("caller.clients", None, LIST),
+    ("caller.routes", [], "at least one is needed"),
+    ("caller.routes", "/pay", LIST),
+    ("caller.token_sha256", [], "at least one is needed"),
+    ("caller.token_sha256", {"a": DIGEST}, LIST),
+    ("caller.token_sha256", [DIGEST, OTHER, "c3" * 32], "at most 2 may stand here"),
+    ("caller.client_certificate", "", SAN),
+    ("caller.client_certificate", "CN=shop O=x", SAN),
+    ("caller.client_certificate", "spiffe://prod/é", SAN),
+    ("caller.client_certificate", "x" * 256, SAN),
+    ("caller.rate", 50, MAPPING),
+    ("caller.max_concurrent", 0, OVER_1),
+    ("caller.max_concurrent", "many", WHOLE),
+    ("rate.per_second", 0, OVER_0),
+    ("rate.per_second", -1, OVER_0),
+    ("rate.per_second", 1000001, "must be at most 1000000"),
+    ("rate.per_second", "inf", FINITE),
+    ("rate.burst", 0, OVER_1),
+    ("rate.burst", "1.5", WHOLE),
 ]
 
 
@@ -378,6 +626,8 @@ def test_a_good_value_is_taken_as_it_stands(read, place, given, value):
     tree = with_value(place, given)
     if place == "client.name":
         tree["routes"][0] = {**ROUTE, "client": given}
+    if place.endswith(".listen"):
+        tree = guarded(tree)
     found = at(read(tree), place)
     assert found == value
     assert type(found) is type(value)
@@ -395,6 +645,25 @@ def test_no_value_from_the_environment_is_quoted_where_it_is_refused(refused, pl
     found = refused(with_value(place, "${SECRET}"), {"SECRET": "hunter2 é\n"})
     assert where(place) in found
     assert "hunter2" not in str(found)
+
+
+OPTIONAL = [place for place, value in DEFAULTS.items() if value is None]
+
+
+EMPTY = "has no value; write one, or take the key out"
+
+
+@pytest.mark.parametrize("place", OPTIONAL)
+def test_an_empty_value_is_not_silently_none(refused, place):
+    """An empty `routes:` would give a caller all of them, an empty `rate:` no limit."""
+    assert refused(with_value(place, None))[where(place)] == EMPTY
+
+
+def test_an_empty_token_does_not_leave_the_certificate_alone(refused):
+    caller = {**CALLER, "token_sha256": None, "client_certificate": "spiffe://a/b"}
+    tls = {"certificate": "c.pem", "private_key": "k.pem", "client_ca": "ca.pem"}
+    tree = {**SMALLEST, "inbound": {"tls": tls}, "callers": [caller]}
+    assert refused(tree) == {"callers[0].token_sha256": EMPTY}
 
 
 def test_values_may_come_from_the_environment(read):
@@ -509,7 +778,7 @@ def test_an_address_knows_whether_only_this_machine_reaches_it(host, loopback):
 def listening(inbound, admin):
     both = {"inbound": inbound, "admin": admin}
     listens = {name: {"listen": text} for name, text in both.items() if text}
-    return {**SMALLEST, **listens}
+    return guarded({**SMALLEST, **listens})
 
 
 @pytest.mark.parametrize(
@@ -676,7 +945,11 @@ def test_a_certificate_and_its_key_come_together(refused, half):
     assert found == {"clients[0].tls": "certificate and private_key come together"}
 
 
-PATHS = ("client.keyring", "tls.ca_file", "tls.certificate", "tls.private_key")
+PATHS = (
+    *("client.keyring", "tls.ca_file", "tls.certificate", "tls.private_key"),
+    *(f"inbound_tls.{key}" for key in ("certificate", "private_key", "client_ca")),
+    *(f"admin_tls.{key}" for key in ("certificate", "private_key", "client_ca")),
+)
 
 
 @pytest.mark.parametrize("place", PATHS)
@@ -795,6 +1068,258 @@ def test_clients_may_share_a_route_and_an_upstream_and_an_id(read):
         ("/pay", "mo"),
         ("/pay/", "hk"),
     ]
+
+
+# --- callers -----------------------------------------------------------------
+
+OPEN_INBOUND = (
+    "other machines can reach this address, and no callers are named: any of them "
+    "could have its requests signed. Name who may call under callers "
+    "(`gateway callers new NAME`), or listen on 127.0.0.1 or unix:PATH"
+)
+OPEN_ADMIN = (
+    "other machines can reach this address: name who may ask in admin.tokens "
+    "(`gateway callers new NAME` makes one), give admin.tls a client_ca, or listen on "
+    "127.0.0.1 or unix:PATH"
+)
+OPEN = ["0.0.0.0:7000", "[::]:7000", "10.0.0.1:7000", "gateway.internal:7000"]
+CLOSED = ["127.0.0.1:80", "127.9.9.9:80", "[::1]:80", "LocalHost:80", "unix:/run/x"]
+CA = {**PAIR, "client_ca": "ca.pem"}
+
+
+@pytest.mark.parametrize("listen", OPEN)
+def test_an_address_that_others_reach_needs_callers(refused, read, listen):
+    tree = with_value("inbound.listen", listen)
+    assert refused(tree) == {"inbound.listen": OPEN_INBOUND}
+    assert refused({**tree, "callers": []}) == {"inbound.listen": OPEN_INBOUND}
+    assert read({**tree, "callers": [CALLER]}).callers
+
+
+def test_tls_alone_does_not_say_who_may_call(refused):
+    tree = {**SMALLEST, "inbound": {"listen": "0.0.0.0:8080", "tls": CA}}
+    assert refused(tree) == {"inbound.listen": OPEN_INBOUND}
+
+
+@pytest.mark.parametrize("listen", OPEN)
+def test_health_that_others_reach_needs_a_token_or_an_authority(refused, read, listen):
+    def admin(**more):
+        return {**SMALLEST, "admin": {"listen": listen, **more}}
+
+    for more in ({}, {"tokens": []}, {"tls": PAIR}):
+        found = refused({**admin(**more), "callers": [CALLER]})
+        assert found == {"admin.listen": OPEN_ADMIN}
+    assert read(admin(tokens=[DIGEST])).admin.tokens
+    assert read(admin(tls=CA)).admin.tls.client_ca
+
+
+@pytest.mark.parametrize("listen", CLOSED)
+@pytest.mark.parametrize("section", ["inbound", "admin"])
+def test_an_address_of_this_machine_alone_needs_nobody(read, section, listen):
+    settings = read(with_value(f"{section}.listen", listen))
+    assert getattr(settings, section).listen.is_loopback
+
+
+def test_a_caller_proves_itself_by_a_token_a_certificate_or_both(read, refused):
+    name = {"client_certificate": "spiffe://prod/shop"}
+    bare = {key: CALLER[key] for key in ("name", "clients")}
+    inbound = {"tls": CA}
+    for proof in ({"token_sha256": DIGEST}, name, {"token_sha256": DIGEST, **name}):
+        tree = {**SMALLEST, "inbound": inbound, "callers": [{**bare, **proof}]}
+        (caller,) = read(tree).callers
+        assert caller.client_certificate == proof.get("client_certificate")
+    assert refused({**SMALLEST, "callers": [bare]}) == {
+        "callers[0]": "must have a token_sha256, a client_certificate, or both"
+    }
+
+
+@pytest.mark.parametrize("tls", [None, PAIR])
+def test_a_certificate_that_nobody_is_asked_for_proves_nothing(refused, tls):
+    tree = with_value("caller.client_certificate", "spiffe://prod/shop")
+    if tls:
+        tree["inbound"] = {"tls": tls}
+    assert refused(tree) == {
+        "callers[0].client_certificate": (
+            "nobody can show one: inbound.tls has no client_ca"
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", DIGEST[:-1], DIGEST + "0", "g" * 64, f" {DIGEST}", f"0x{DIGEST[2:]}", 7],
+)
+@pytest.mark.parametrize(
+    ("place", "listed"),
+    [
+        ("caller.token_sha256", False),
+        ("caller.token_sha256", True),
+        ("admin.tokens", True),
+    ],
+)
+def test_a_token_stands_here_as_its_sha256_alone(refused, place, listed, text):
+    found = refused(with_value(place, [text] if listed else text))
+    assert set(found.values()) <= {SHA256, LIST}
+    assert SHA256 in found.values()
+    assert all(each.startswith(where(place)) for each in found)
+    assert "ahkgw_" not in str(found)
+
+
+def test_a_token_in_place_of_its_hash_is_not_quoted(refused):
+    found = refused(with_value("caller.token_sha256", "ahkgw_" + "s3cret" * 7))
+    assert SHA256 in found.values()
+    assert "s3cret" not in str(found)
+
+
+def test_no_text_of_the_settings_shows_a_hash(read):
+    settings = read({**CALLED, "admin": {"tokens": [OTHER]}})
+    for text in (repr(settings), str(settings)):
+        assert DIGEST not in text
+        assert OTHER not in text
+        assert "\\xa1" not in text
+        assert "\\xb2" not in text
+
+
+def test_two_callers_of_one_name_are_refused(refused):
+    second = {**CALLER, "token_sha256": OTHER, "clients": ["hk"]}
+    assert refused({**SMALLEST, "callers": [CALLER, second]}) == {
+        "callers[1].name": TWICE
+    }
+
+
+@pytest.mark.parametrize("second", [DIGEST, DIGEST.upper(), [OTHER, DIGEST]])
+def test_two_callers_of_one_token_are_refused(refused, second):
+    till = {"name": "till", "token_sha256": second, "clients": ["hk"]}
+    callers = [CALLER, till]
+    assert refused({**SMALLEST, "callers": callers}) == {
+        "callers[1].token_sha256": "is another caller's token too; give each its own"
+    }
+
+
+def test_callers_are_known_by_their_own_tokens_and_may_share_the_rest(read):
+    tokens = [OTHER, "c3" * 32]
+    till = {"name": "till", "token_sha256": tokens, "clients": ["hk"]}
+    callers = read({**SMALLEST, "callers": [CALLER, till]}).callers
+    assert [caller.name for caller in callers] == ["shop", "till"]
+    assert [len(caller.token_sha256) for caller in callers] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "message"),
+    [
+        ("clients", "hkk", "no client has this name; did you mean hk?"),
+        ("clients", "cn-prod", "no client has this name; there is hk"),
+        ("routes", "/pya", "no route has this path; did you mean /pay?"),
+        ("routes", "/x/y/z", "no route has this path; there is /pay"),
+    ],
+)
+def test_what_a_caller_may_use_must_be_there(refused, key, given, message):
+    (known,) = {"clients": ["hk"], "routes": ["/pay"]}[key]
+    found = refused(with_value(f"caller.{key}", [known, given]))
+    assert found == {f"callers[0].{key}[1]": message}
+
+
+@pytest.mark.parametrize("key", ["clients", "routes"])
+def test_what_is_no_name_or_path_is_told_as_such(refused, key):
+    (place,) = refused(with_value(f"caller.{key}", [["x"]]))
+    assert place == f"callers[0].{key}[0]"
+
+
+@pytest.mark.parametrize("callers", [["text"], [[]], [{}], "text", {"name": "shop"}])
+def test_what_is_no_caller_is_told_as_such(refused, callers):
+    found = refused({**SMALLEST, "callers": callers})
+    assert found
+    assert all(place.startswith("callers") for place in found)
+
+
+@pytest.mark.parametrize(
+    ("per_second", "burst", "expected"),
+    [(50, None, 50), (0.1, None, 1), (2.5, None, 3), (50, 100, 100), (50, 1, 1)],
+)
+def test_a_burst_is_by_default_what_comes_in_a_second(
+    read, per_second, burst, expected
+):
+    rate = {"per_second": per_second} | ({} if burst is None else {"burst": burst})
+    assert (
+        at(read(with_value("caller.rate", rate)), "rate.burst_or_default") == expected
+    )
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_policy_is_one_of_two(read, mode):
+    assert read({**CALLED, "policy": str(mode)}).policy is mode
+
+
+@pytest.mark.parametrize("text", ["off", "Enforce", "", None, ["report"]])
+def test_any_other_policy_is_refused(refused, text):
+    assert refused({**CALLED, "policy": text}) == {
+        "policy": "must be 'enforce' or 'report'"
+    }
+
+
+def test_there_is_always_room_for_one_whole_exchange(read):
+    tree = with_value("client.max_response_bytes", 3000)
+    for given, room in ((1, 4000), (4000, 4000), (4001, 4001)):
+        inbound = {"max_body_bytes": 1000, "max_buffered_bytes": given}
+        assert read({**tree, "inbound": inbound}).room_for_bodies == room
+
+
+# --- sockets in the file system ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("unix:/run/gateway/in.sock", "/run/gateway/in.sock"),
+        ("unix:/" + "x" * 106, "/" + "x" * 106),
+    ],
+)
+@pytest.mark.parametrize("section", ["inbound", "admin"])
+def test_a_listener_may_be_a_unix_socket(read, section, text, path):
+    listen = at(read(with_value(f"{section}.listen", text)), f"{section}.listen")
+    assert listen == UnixAddress(Path(path))
+    assert str(listen) == text
+
+
+def test_a_relative_socket_is_relative_to_the_file(read, file):
+    (path,) = read(with_value("inbound.listen", "unix:in.sock")).inbound.listen
+    assert path == file.parent / "in.sock"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("unix:", "must not be empty; write the path of a file or folder"),
+        ("unix:a\0b", "the character U+0000 cannot stand in a path; take it out"),
+        (
+            "unix:/" + "x" * 107,
+            "must be a path of at most 107 bytes, folders included",
+        ),
+        (
+            "unix:/" + "é" * 54,
+            "must be a path of at most 107 bytes, folders included",
+        ),
+        ("UNIX:/run/x", HOST_PORT),
+    ],
+)
+def test_any_other_socket_is_refused(refused, text, message):
+    found = refused(with_value("inbound.listen", text))
+    assert found == {"inbound.listen": message}
+
+
+def test_two_listeners_cannot_have_one_socket(refused, read):
+    assert refused(listening("unix:/run/x", "unix:/run/x")) == {
+        "admin.listen": "is the port of inbound.listen too; give each a port of its own"
+    }
+    assert read(listening("unix:/run/x", "unix:/run/y"))
+    assert read(listening("127.0.0.1:80", "unix:/run/y"))
+    assert read(listening("unix:/run/x", "127.0.0.1:80"))
+
+
+def test_tls_files_of_a_listener_are_relative_to_the_file(read, file):
+    tls = read(with_value("inbound.tls", CA)).inbound.tls
+    assert tls.certificate == file.parent / "tls/server.pem"
+    assert tls.private_key == file.parent / "tls/server.key"
+    assert tls.client_ca == file.parent / "ca.pem"
 
 
 def test_settings_cannot_be_changed(read):
