@@ -625,7 +625,7 @@ BAD = [
 def test_a_good_value_is_taken_as_it_stands(read, place, given, value):
     tree = with_value(place, given)
     if place == "client.name":
-        tree["routes"][0] = {**ROUTE, "client": given}
+        tree["routes"] = [{**ROUTE, "client": given}]
     if place.endswith(".listen"):
         tree = guarded(tree)
     found = at(read(tree), place)
