@@ -13,7 +13,7 @@ from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.telemetry.lines import Lines
 
-_ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s")
+_ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s", "date_skew_s")
 
 Now = Callable[[], datetime]
 

@@ -17,6 +17,8 @@ from gateway.telemetry.log import EventLog, ExchangeLog
 NOW = datetime(2026, 11, 23, 6, 0, 0, 123456, tzinfo=UTC)
 WHOLE = ExchangeRecord(
     "e1",
+    caller="shop",
+    denied="forbidden",
     client="hk",
     route="/pay",
     encrypted=True,
@@ -25,11 +27,14 @@ WHOLE = ExchangeRecord(
     status=502,
     seconds=0.12345678,
     upstream_seconds=0.1,
+    attempts=2,
     key_version="1",
     verified_by="7",
     clock_skew_s=-1.00000049,
+    date_skew_s=-1.12345678,
     tracer_id="T-1",
     result_code="PARAM_ILLEGAL",
+    delivered=False,
     request_bytes=10,
     response_bytes=20,
     error="KeyError at exchange.py:1",
@@ -56,6 +61,8 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "time": "2026-11-23T06:00:00.123+00:00",
         "event": "exchange",
         "exchange_id": "e1",
+        "caller": "shop",
+        "denied": "forbidden",
         "client": "hk",
         "route": "/pay",
         "encrypted": True,
@@ -64,11 +71,14 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "status": 502,
         "seconds": 0.123457,
         "upstream_seconds": 0.1,
+        "attempts": 2,
         "key_version": "1",
         "verified_by": "7",
         "clock_skew_s": -1.0,
+        "date_skew_s": -1.123457,
         "tracer_id": "T-1",
         "result_code": "PARAM_ILLEGAL",
+        "delivered": False,
         "request_bytes": 10,
         "response_bytes": 20,
         "error": "KeyError at exchange.py:1",
@@ -79,7 +89,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
 
 def test_a_record_has_no_place_for_a_body_a_key_or_a_signature():
     """A field that is added here has to be looked at for what it may hold."""
-    assert len(dataclasses.fields(ExchangeRecord)) == 17
+    assert len(dataclasses.fields(ExchangeRecord)) == 22
     kinds = {field.type for field in dataclasses.fields(ExchangeRecord)}
     assert kinds <= {str, int, float, bool, str | None, float | None}
 
@@ -89,8 +99,11 @@ def test_what_does_not_apply_is_left_out(stream):
     (line,) = lines(stream)
     for name in ("outcome", "upstream_seconds", "key_version", "tracer_id", "error"):
         assert name not in line
-    assert line["status"] == line["request_bytes"] == 0
+    assert line.keys().isdisjoint({"denied", "date_skew_s"})
+    assert line["status"] == line["request_bytes"] == line["attempts"] == 0
     assert line["encrypted"] is False
+    assert line["delivered"] is True
+    assert line["caller"] == ""
 
 
 def test_each_exchange_has_a_line_of_its_own(stream):

@@ -9,7 +9,7 @@ from gateway.keys.keyring import Keyring
 from gateway.telemetry.metrics import Metrics
 
 CONTRACT = {
-    "gateway_exchanges_total": {"client", "route", "code"},
+    "gateway_exchanges_total": {"caller", "client", "route", "code"},
     "gateway_exchange_seconds": {"client", "route"},
     "gateway_upstream_seconds": {"client", "route"},
     "gateway_signatures_total": {"client", "key_version"},
@@ -19,7 +19,18 @@ CONTRACT = {
     "gateway_in_flight": set(),
     "gateway_clock_skew_seconds": {"client"},
     "gateway_log_lines_dropped_total": {"stream"},
+    "gateway_clock_date_skew_seconds": {"client"},
+    "gateway_policy_denials_total": {"caller", "code", "enforced"},
+    "gateway_repeats_total": {"client", "route"},
+    "gateway_answers_undelivered_total": {"client", "route"},
+    "gateway_breaker_state": {"client"},
+    "gateway_waiting": set(),
+    "gateway_buffered_bytes": set(),
+    "gateway_connections": set(),
+    "gateway_connections_refused_total": set(),
+    "gateway_tls_reload_failures_total": {"setting"},
 }
+LEVELS = ("in_flight", "waiting", "buffered_bytes", "connections")
 
 
 @pytest.fixture
@@ -54,13 +65,20 @@ WHOLE = {
     "key_version": "1",
     "verified_by": "7",
     "clock_skew_s": -1.5,
+    "date_skew_s": -2.0,
+    "caller": "shop",
 }
 
 
 def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics(exchange(**WHOLE))
+    metrics(exchange(caller="shop", denied="forbidden", attempts=2, delivered=False))
     metrics.loaded("hk", Keyring.of(1, [], []))
     metrics.lines_dropped("stdout")
+    metrics.watch(**{level: lambda: 0 for level in LEVELS})
+    metrics.connection_refused()
+    metrics.certificates_refused("inbound.tls")
+    metrics.breaker_changed("hk", 2)
     found = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -79,30 +97,33 @@ def test_two_sets_of_metrics_are_two(metrics):
 def test_a_verified_exchange_counts_once_everywhere(metrics):
     metrics(exchange(**WHOLE))
     assert counted(metrics, "gateway_exchanges_total") == {
-        ("hk", "verified", "/pay"): 1
+        ("shop", "hk", "verified", "/pay"): 1
     }
     assert counted(metrics, "gateway_signatures_total") == {("hk", "1"): 1}
     assert counted(metrics, "gateway_verifications_total") == {
         ("hk", "7", "verified"): 1
     }
     assert counted(metrics, "gateway_clock_skew_seconds") == {("hk",): -1.5}
+    assert counted(metrics, "gateway_clock_date_skew_seconds") == {("hk",): -2.0}
     for name, seconds in (("exchange", 0.2), ("upstream", 0.1)):
         assert counted(metrics, f"gateway_{name}_seconds_count") == {("hk", "/pay"): 1}
         total = counted(metrics, f"gateway_{name}_seconds_sum")[("hk", "/pay")]
         assert total == pytest.approx(seconds)
 
 
-def test_exchanges_add_up_by_client_route_and_code(metrics):
+def test_exchanges_add_up_by_caller_client_route_and_code(metrics):
     for _ in range(3):
         metrics(exchange())
     metrics(exchange("refused"))
     metrics(exchange(client="mo"))
     metrics(exchange(route="/other"))
+    metrics(exchange(caller="shop"))
     assert counted(metrics, "gateway_exchanges_total") == {
-        ("hk", "verified", "/pay"): 3,
-        ("hk", "refused", "/pay"): 1,
-        ("mo", "verified", "/pay"): 1,
-        ("hk", "verified", "/other"): 1,
+        ("", "hk", "verified", "/pay"): 3,
+        ("", "hk", "refused", "/pay"): 1,
+        ("", "mo", "verified", "/pay"): 1,
+        ("", "hk", "verified", "/other"): 1,
+        ("shop", "hk", "verified", "/pay"): 1,
     }
 
 
@@ -113,6 +134,10 @@ def test_an_exchange_that_was_not_sent_counts_no_signature_and_no_wait(metrics):
         "gateway_verifications_total",
         "gateway_upstream_seconds_count",
         "gateway_clock_skew_seconds",
+        "gateway_clock_date_skew_seconds",
+        "gateway_repeats_total",
+        "gateway_policy_denials_total",
+        "gateway_answers_undelivered_total",
     ):
         assert counted(metrics, name) == {}
     assert len(counted(metrics, "gateway_exchange_seconds_count")) == 1
@@ -120,7 +145,9 @@ def test_an_exchange_that_was_not_sent_counts_no_signature_and_no_wait(metrics):
 
 def test_a_call_of_no_route_counts_without_its_path(metrics):
     metrics(exchange("unknown_route", client="", route=""))
-    assert counted(metrics, "gateway_exchanges_total") == {("", "unknown_route", ""): 1}
+    assert counted(metrics, "gateway_exchanges_total") == {
+        ("", "", "unknown_route", ""): 1
+    }
 
 
 def codes():
@@ -172,12 +199,58 @@ def test_a_skew_of_nothing_is_told_too(metrics):
     assert counted(metrics, "gateway_upstream_seconds_count") == {("hk", "/pay"): 1}
 
 
-def test_the_exchanges_under_way_are_asked_for_each_time(metrics):
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_are_asked_for_each_time(metrics, level):
     now = [2]
-    metrics.watch(in_flight=lambda: now[0])
-    assert counted(metrics, "gateway_in_flight") == {(): 2}
+    metrics.watch(**{level: lambda: now[0]})
+    assert counted(metrics, f"gateway_{level}") == {(): 2}
     now[0] = 5
-    assert counted(metrics, "gateway_in_flight") == {(): 5}
+    assert counted(metrics, f"gateway_{level}") == {(): 5}
+
+
+@pytest.mark.parametrize(
+    ("code", "enforced"), [("forbidden", "true"), ("verified", "false")]
+)
+def test_a_denial_counts_whether_or_not_it_was_enforced(metrics, code, enforced):
+    metrics(exchange(code, caller="shop", denied="forbidden"))
+    assert counted(metrics, "gateway_policy_denials_total") == {
+        ("shop", "forbidden", enforced): 1
+    }
+
+
+@pytest.mark.parametrize(("attempts", "repeats"), [(0, {}), (1, {}), (3, {2})])
+def test_every_attempt_is_a_signature_and_all_but_the_first_are_repeats(
+    metrics, attempts, repeats
+):
+    metrics(exchange(attempts=attempts, key_version="1"))
+    signed = counted(metrics, "gateway_signatures_total")
+    assert signed == {("hk", "1"): max(attempts, 1)}
+    assert set(counted(metrics, "gateway_repeats_total").values()) == set(repeats)
+
+
+def test_an_answer_that_the_caller_did_not_take_is_counted(metrics):
+    metrics(exchange(delivered=False))
+    metrics(exchange())
+    assert counted(metrics, "gateway_answers_undelivered_total") == {("hk", "/pay"): 1}
+
+
+def test_a_breaker_is_told_by_where_it_stands(metrics):
+    for state in (2, 1, 0):
+        metrics.breaker_changed("hk", state)
+        assert counted(metrics, "gateway_breaker_state") == {("hk",): state}
+
+
+def test_connections_that_are_refused_are_counted_from_nought(metrics):
+    assert counted(metrics, "gateway_connections_refused_total") == {(): 0}
+    metrics.connection_refused()
+    assert counted(metrics, "gateway_connections_refused_total") == {(): 1}
+
+
+def test_tls_files_that_are_refused_are_counted_by_their_setting(metrics):
+    metrics.certificates_refused("inbound.tls")
+    assert counted(metrics, "gateway_tls_reload_failures_total") == {
+        ("inbound.tls",): 1
+    }
 
 
 def test_a_keyring_in_use_is_told_by_its_generation(metrics):
@@ -237,7 +310,7 @@ def test_no_series_tells_when_it_was_made(metrics):
 def test_a_label_with_signs_of_its_own_breaks_no_line(metrics):
     metrics(exchange(client='a"b\\c\nd'))
     assert counted(metrics, "gateway_exchanges_total") == {
-        ('a"b\\c\nd', "verified", "/pay"): 1
+        ("", 'a"b\\c\nd', "verified", "/pay"): 1
     }
 
 
