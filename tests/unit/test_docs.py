@@ -12,8 +12,10 @@ from gateway.cli import _COMMANDS
 from gateway.cli.keys import _VERBS
 from gateway.config import Settings
 from gateway.edge.problems import STATUS
+from gateway.edge.request import _OURS
 from gateway.events import ExchangeRecord
 from gateway.keys.model import KeyState
+from gateway.relay.breaker import BreakerState
 from gateway.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +27,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _TEST = re.compile(r"(tests/[\w/]+\.py)(?:::(\w+))?")
 _SOURCE = re.compile(r"`(gateway/[\w/]*(?:\.py|/))`")
 _SECTION = re.compile(r"protocol\.md (\d+)(?:, (\d+))?(?: and (\d+))?")
-_EVENT = re.compile(r'\bevent\(\s*"(\w+)"')
+_EVENT = re.compile(r'(?:\bevent|\b_note)\(\s*"(\w+)"')
 
 
 def settings_of(model, prefix=""):
@@ -50,7 +52,7 @@ def as_written(field):
     if field.is_required():
         return "required"
     match field.default:
-        case None:
+        case None | ():
             return "none"
         case bool(value):
             text = str(value).lower()
@@ -91,9 +93,8 @@ def test_each_configuration_key_is_documented_with_its_default(key, field):
 
 
 def test_no_configuration_key_is_documented_that_does_not_exist():
-    written = re.findall(
-        r"^\| `([a-z]+(?:\[\])?\.[\w.]+)` \|", OPERATIONS, re.MULTILINE
-    )
+    section = OPERATIONS.partition("\n## Configuration\n")[2].partition("\n### ")[0]
+    written = re.findall(r"^\| `([\w.\[\]]+)` \|", section, re.MULTILINE)
     assert sorted(written) == sorted(key for key, _ in settings_of(Settings))
 
 
@@ -118,8 +119,15 @@ def test_each_log_field_is_documented(field):
 def test_each_event_is_documented():
     texts = (file.read_text("utf-8") for file in (ROOT / "gateway").rglob("*.py"))
     events = {name for text in texts for name in _EVENT.findall(text)}
-    assert {"listening", "keyring_refused"} <= events
+    assert {"listening", "keyring_refused", "clock_skewed"} <= events
+    events |= {f"breaker_{state.name.lower()}" for state in BreakerState}
     assert {name for name in events if f"`{name}`" not in OPERATIONS} == set()
+
+
+@pytest.mark.parametrize("header", sorted(_OURS))
+def test_each_request_header_of_ours_has_a_row(header):
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert re.search(rf"^\| `{header}: ", readme, re.MULTILINE | re.IGNORECASE)
 
 
 @pytest.mark.parametrize("state", list(KeyState))
