@@ -96,6 +96,7 @@ class Plant:
             asyncio.get_running_loop().create_future()
         )
         self._certificates: dict[str, Certificates] = {}
+        self._breakers: list[Breaker] = []
         self._stores = {
             client.name: KeyStore(
                 client.name,
@@ -138,7 +139,13 @@ class Plant:
             await store.reload()
 
     def tell(self) -> None:
-        """Tell the listener what is in use, and from now on of each change."""
+        """Tell the listener what is in use, and from now on of each change.
+
+        The plant before has nothing more to say, and is let go.
+        """
+        if self._before is not None:
+            self._before.retire_breakers()
+            self._before = None
         for store in self._stores.values():
             store.tell()
 
@@ -146,6 +153,11 @@ class Plant:
         """Stop watching; exchanges under way have their keyring already."""
         for task in self._watching:
             task.cancel()
+
+    def retire_breakers(self) -> None:
+        """Tell of open breakers as closed: those of the next plant begin so."""
+        for breaker in self._breakers:
+            breaker.retire()
 
     def end(self) -> None:
         """Close the upstreams and stop watching. Cuts exchanges under way."""
@@ -271,6 +283,12 @@ class Plant:
                 public_only=each.public_addresses_only,
             )
         )
+        breaker = Breaker(
+            BreakerSettings(each.breaker.failures, each.breaker.open_s),
+            CLOCK.monotonic,
+            partial(self._listener.breaker_changed, each.name),
+        )
+        self._breakers.append(breaker)
         return Client(
             each.name,
             each.client_id,
@@ -287,11 +305,7 @@ class Plant:
             each.send_key_version,
             each.encrypted_content_type,
             each.reuse_content_key,
-            Breaker(
-                BreakerSettings(each.breaker.failures, each.breaker.open_s),
-                CLOCK.monotonic,
-                partial(self._listener.breaker_changed, each.name),
-            ),
+            breaker,
             each.retries,
         )
 

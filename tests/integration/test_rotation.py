@@ -1,5 +1,6 @@
 """Keys that change in the folder while the gateway runs."""
 
+import asyncio
 import os
 import re
 
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from gateway.keys import formats
 from tests import peer
-from tests.integration.conftest import write_config, write_private, write_ring
+from tests.integration.conftest import point_at, write_config, write_private, write_ring
 
 ROTATED = """\
 generation: 2
@@ -382,3 +383,18 @@ async def test_a_plant_that_was_replaced_ends_after_its_last_exchange(
         await house.seen(lambda: house.events("reloaded"), "no reload")
         await house.seen(lambda: len(house.gateway._plants) == 1, "the old one stays")
         assert (await house.caller.post()).status == 200
+
+
+async def test_a_breaker_that_was_open_is_not_shown_open_after_a_reload(run_house):
+    async with run_house(client={"breaker": {"failures": 1}}) as house:
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        await point_at(house, server)
+        server.close()
+        await server.wait_closed()
+        await house.caller.post()
+        series = 'gateway_breaker_state{client="hk"}'
+        assert await house.metric(series) == 2
+        before = len(house.events("reloaded"))
+        house.gateway.reload()
+        await house.seen(lambda: len(house.events("reloaded")) > before, "no reload")
+        assert await house.metric(series) == 0
