@@ -169,9 +169,9 @@ def test_a_log_that_nobody_reads_any_more_stops_no_traffic(workplace):
 
 def test_check_names_every_problem_with_its_line(workplace):
     config = workplace / "config.yaml"
-    config.write_text(
-        config.read_text().replace("timeout_s", "time_out_s") + "x: ${NOPE}\n"
-    )
+    shipped = config.read_text()
+    last = len(shipped.splitlines()) + 1
+    config.write_text(shipped.replace("timeout_s", "time_out_s") + "x: ${NOPE}\n")
     checked = gateway("check", cwd=workplace)
     assert checked.returncode == 1
     assert (
@@ -179,7 +179,8 @@ def test_check_names_every_problem_with_its_line(workplace):
         in (checked.stderr)
     )
     assert (
-        "config.yaml:21: x: the environment variable NOPE is not set" in checked.stderr
+        f"config.yaml:{last}: x: the environment variable NOPE is not set"
+        in checked.stderr
     )
     assert "Traceback" not in checked.stderr
     as_json = gateway("check", "--json", cwd=workplace)
