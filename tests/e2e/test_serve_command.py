@@ -188,8 +188,8 @@ def test_check_names_every_problem_with_its_line(workplace):
     problems = json.loads(as_json.stdout)["problems"]
     assert [(each["file"], each["line"], each["key"]) for each in problems] == [
         ("config.yaml", 20, "routes[0].time_out_s"),
-        ("config.yaml", 21, "x"),
-        ("config.yaml", 21, "x"),
+        ("config.yaml", last, "x"),
+        ("config.yaml", last, "x"),
         ("config.yaml", 13, "clients[0].keyring"),
     ]
 
