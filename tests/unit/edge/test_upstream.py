@@ -12,7 +12,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from gateway.access.admission import Quota
 from gateway.edge.tls import client_context
-from gateway.edge.upstream import HttpUpstream, _Body, open_session
+from gateway.edge.upstream import HttpUpstream, _Body, _PublicResolver, open_session
 from gateway.errors import (
     Outcome,
     ResponseMalformed,
@@ -323,3 +323,26 @@ def test_a_tls_file_that_cannot_be_used_is_an_os_error(tmp_path):
     ):
         with pytest.raises(OSError, match=r"."):
             client_context(**files)
+
+
+@pytest.mark.parametrize(
+    ("found", "taken"),
+    [
+        (["10.0.0.1", "8.8.8.8"], ["8.8.8.8"]),
+        (["2001:4860:4860::8888", "fd00::1"], ["2001:4860:4860::8888"]),
+        (["127.0.0.1", "169.254.169.254", "192.168.0.1", "::1"], []),
+    ],
+)
+async def test_where_only_public_addresses_are_taken_no_other_is(
+    monkeypatch, found, taken
+):
+    async def look_up(*_, **__):
+        return [{"host": each} for each in found]
+
+    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", look_up)
+    resolver = _PublicResolver()
+    if taken:
+        assert [each["host"] for each in await resolver.resolve("a")] == taken
+    else:
+        with pytest.raises(OSError, match="public_addresses_only"):
+            await resolver.resolve("a")
