@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= auto
+FUZZ_SECONDS ?= 20
 DEPS := pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check format bench lock docker-steps clean
+.PHONY: help demo test coverage check fuzz format bench lock \
+    docker-steps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +30,9 @@ check: .venv/check ## format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: .venv/fuzz ## feed each parser what nobody chose, FUZZ_SECONDS each
+	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
 format: .venv/check ## format the code
 	$(BIN)/ruff format .
@@ -72,6 +77,10 @@ clean: ## remove what these targets made
 .venv/check: .venv/bin/python $(DEPS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,check]'
 	@touch $@ .venv/run .venv/test
+
+.venv/fuzz: .venv/test $(DEPS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,fuzz]'
+	@touch $@
 
 # The vendor's package pins an old cryptography, so it has an environment of its own.
 .venv-vendor/done:
