@@ -13,6 +13,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_request import BaseRequest
+from yarl import URL
 
 from gateway.edge.tls import names_of
 
@@ -190,5 +191,8 @@ def _begin(
     """Make a request, and note on its connection that there is one."""
     assert isinstance(protocol, _Connection)  # noqa: S101
     protocol.last_body = payload
+    if not message.path:  # None, whatever its type says, for a CONNECT to nothing
+        # aiohttp's own reading of it would fail, and the connection wait for ever.
+        message = message._replace(path="", url=URL("/"))  # the path is judged: no path
     loop = asyncio.get_running_loop()
     return BaseRequest(message, payload, protocol, writer, task, loop)

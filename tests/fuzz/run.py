@@ -42,7 +42,7 @@ def _run(name, seconds):
     lines = (done.stdout + done.stderr).splitlines()
     shown = [line for line in lines if line.startswith("Done ")]
     if done.returncode or not shown:
-        shown = lines[-60:]
+        shown = [line for line in lines if not line.startswith(("#", "INFO", "WARN"))]
     print("\n".join(shown), flush=True)
     return not done.returncode
 

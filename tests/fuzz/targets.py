@@ -18,13 +18,13 @@ from unittest.mock import MagicMock
 
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
-from aiohttp.web_request import BaseRequest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from yarl import URL
 
 from gateway import config
 from gateway.access.callers import Caller, Callers, Credentials
 from gateway.access.tokens import hash_token
+from gateway.edge.connection import _begin, _Connection
 from gateway.edge.request import Bounds, credentials_of, read_head
 from gateway.errors import (
     ClientIdMismatch,
@@ -155,7 +155,11 @@ def client_id(data: bytes) -> None:
 @target
 def request(data: bytes) -> None:
     """A request's head, through aiohttp's parser and our reading of it."""
-    connection = MagicMock(names=None, _reading_paused=False)
+    _loop().run_until_complete(_request(data))
+
+
+async def _request(data):
+    connection = MagicMock(_Connection, names=None, _reading_paused=False)
     parser = HttpRequestParser(
         connection, _loop(), 2**16, max_line_size=8190, max_field_size=8190
     )
@@ -164,9 +168,7 @@ def request(data: bytes) -> None:
     except HttpProcessingError:
         return
     for message, payload in messages:
-        asked = BaseRequest(
-            message, payload, connection, MagicMock(), MagicMock(), _loop()
-        )
+        asked = _begin(message, payload, connection, MagicMock(), MagicMock())
         with contextlib.suppress(Unauthenticated):
             _CALLERS.identify(credentials_of(asked))
         try:

@@ -78,6 +78,7 @@ INVALID = {
     "a header of 20 KiB": with_headers("X: " + "x" * 20480),
     "129 headers": with_headers(*(f"X{n}: y" for n in range(200))),
     "a target of 20 KiB": request(f"POST /{'x' * 20480} HTTP/1.1"),
+    "a CONNECT to nothing": b"CONNECT \r\n\r\n",
     "a compressed body": with_headers("Content-Encoding: gzip"),
     "an upgrade": with_headers("Upgrade: websocket"),
     "an expectation": with_headers("Expect: coffee"),
