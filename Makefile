@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 20
 DEPS := pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fuzz format bench lock \
+.PHONY: help demo test coverage check fuzz audit sbom format bench lock \
     docker-steps clean
 
 help: ## list the targets
@@ -34,6 +34,12 @@ check: .venv/check ## format, lint, types, import contracts
 fuzz: .venv/fuzz ## feed each parser what nobody chose, FUZZ_SECONDS each
 	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
+audit: .venv/audit ## look the locked dependencies up among known vulnerabilities
+	@$(BIN)/python deploy/audit.py deploy/requirements.lock deploy/build.lock
+
+sbom: .venv/audit ## write dist/sbom.json: what the container holds
+	@$(BIN)/python deploy/sbom.py deploy/requirements.lock dist/sbom.json
+
 format: .venv/check ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -55,7 +61,7 @@ docker-steps: ## run the Dockerfile's steps without Docker
 
 clean: ## remove what these targets made
 	rm -rf .venv .venv-vendor .cache .coverage* .pytest_cache .mypy_cache .ruff_cache \
-	    .hypothesis .import_linter_cache
+	    .hypothesis .import_linter_cache dist/sbom.json
 
 # --- environments --------------------------------------------------------------
 
@@ -80,6 +86,10 @@ clean: ## remove what these targets made
 
 .venv/fuzz: .venv/test $(DEPS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,fuzz]'
+	@touch $@
+
+.venv/audit: .venv/run $(DEPS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[audit]'
 	@touch $@
 
 # The vendor's package pins an old cryptography, so it has an environment of its own.
