@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 20
 DEPS := pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fuzz audit sbom format bench lock \
+.PHONY: help demo test coverage check fuzz timing audit sbom format bench lock \
     docker-steps clean
 
 help: ## list the targets
@@ -33,6 +33,9 @@ check: .venv/check ## format, lint, types, import contracts
 
 fuzz: .venv/fuzz ## feed each parser what nobody chose, FUZZ_SECONDS each
 	$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
+
+timing: .venv/test ## measure whether a failing decryption tells why it failed
+	$(BIN)/python -m tests.timing
 
 audit: .venv/audit ## look the locked dependencies up among known vulnerabilities
 	@$(BIN)/python deploy/audit.py deploy/requirements.lock deploy/build.lock
