@@ -126,8 +126,10 @@ async def test_p2_no_secret_leaves_the_process(
         shown.append(str(await inbound.post(body, headers=given)))
         given[0] = ("Authorization", f"Bearer {CANARY}{token}")
         shown.append(str(await inbound.post(body, headers=given)))
-        for page in ("/metrics", "/readyz", "/livez"):
-            shown.append(str(await admin.raw(f"GET {page} HTTP/1.0\r\n\r\n".encode())))
+        shown += [
+            str(await admin.raw(f"GET /{page} HTTP/1.0\r\n\r\n".encode()))
+            for page in ("metrics", "readyz", "livez")
+        ]
         write_private(house.ring / "partner-1.pem", other_key)
         process.terminate()
         out, err = await process.communicate()
