@@ -11,14 +11,19 @@ import os
 import sys
 
 _INTERRUPTED: int = 128 + signal.SIGINT
+_HELD: dict[str, set[int]] = {
+    "serve": {signal.SIGTERM, signal.SIGHUP},
+    "demo": {signal.SIGTERM, signal.SIGHUP},
+    "simulate": {signal.SIGTERM},
+}
+"""Signals that a command handles, held until its handlers stand: whoever asks for an
+end or a reload while it starts gets that, in good order. The command lets them in."""
 
 
 def main() -> int:
     """Run the command line. Gives the exit status."""
-    if sys.argv[1:2] == ["serve"]:
-        # Held until the gateway has a handler (`Gateway.handle_signals`): whoever
-        # asks for a reload while it starts gets one, and does not end it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    if held := _HELD.get("".join(sys.argv[1:2])):
+        signal.pthread_sigmask(signal.SIG_BLOCK, held)
     heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if heeded:  # and not ignored, as in the background of a script
         signal.signal(signal.SIGINT, _leave)

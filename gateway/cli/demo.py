@@ -89,6 +89,8 @@ async def _until_signalled(*, once: bool) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as by `nohup`
             loop.add_signal_handler(number, end, number)
+    held = {signal.SIGTERM, signal.SIGHUP}  # since the start
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
     try:
         with tempfile.TemporaryDirectory(prefix="gateway-demo-") as folder:
             return await _play(Path(folder), once=once)

@@ -20,6 +20,7 @@ admin listener. A change in a keyring's folder is taken up by itself.
 import argparse
 import asyncio
 import errno
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -51,6 +52,7 @@ async def _serve(file: Path) -> int:
     load = partial(config.load, file, environment())
     gateway = Gateway(load(), load, stdout=sys.stdout, stderr=sys.stderr)
     gateway.handle_signals()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held since the start
     try:
         return await gateway.run()
     except SetupError as error:

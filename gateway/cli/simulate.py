@@ -117,6 +117,7 @@ async def _simulate(simulator: AlipayHK, arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, ended.set)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held since the start
     started, on_exchange = (
         (_started_json, _show_json) if arguments.json else (_started_text, _show_text)
     )

@@ -100,11 +100,45 @@ def test_an_interrupt_that_the_parent_ignores_stays_ignored(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("moment", ["gateway.cli", "gateway.cli.serve", "gateway.app"])
-def test_sighup_while_serve_starts_is_held_until_it_can_reload(moment, tmp_path):
+def write_config(folder):
+    """Put the shipped configuration into a folder, with free ports."""
     text = (ROOT / "config.yaml").read_text()
     text = re.sub(r"listen: 127.0.0.1:\d+", "listen: 127.0.0.1:0", text)
-    (tmp_path / "config.yaml").write_text(text)
+    (folder / "config.yaml").write_text(text)
+
+
+@pytest.mark.parametrize("moment", ["gateway.cli", "gateway.cli.serve", "gateway.app"])
+def test_sigterm_while_serve_starts_is_held_until_it_can_end(moment, tmp_path):
+    write_config(tmp_path)
+    done = run(cwd=tmp_path, command=signalled(signal.SIGTERM, moment, "serve"))
+    assert done.returncode == 0
+    events = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert events[-2:] == ["draining", "stopped"]
+
+
+@pytest.mark.parametrize("moment", ["gateway.cli", "gateway.cli.simulate", "aiohttp"])
+def test_sigterm_while_simulate_starts_is_held_until_it_can_end(moment, tmp_path):
+    free = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]
+    line = signalled(signal.SIGTERM, moment, "simulate", *free)
+    done = run(cwd=tmp_path, command=line)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", ["gateway.cli", "gateway.cli.demo", "gateway.app"])
+def test_a_signal_while_demo_starts_is_held_until_it_can_end(moment, number, tmp_path):
+    done = run(
+        cwd=tmp_path,
+        command=signalled(number, moment, "demo"),
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert (done.returncode, done.stderr) == (128 + number, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("moment", ["gateway.cli", "gateway.cli.serve", "gateway.app"])
+def test_sighup_while_serve_starts_is_held_until_it_can_reload(moment, tmp_path):
+    write_config(tmp_path)
     with subprocess.Popen(
         signalled(signal.SIGHUP, moment, "serve"),
         cwd=tmp_path,
