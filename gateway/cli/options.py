@@ -26,8 +26,8 @@ def path(text: str) -> Path:
     return Path(text)
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Declare `--json`."""
+def add_json(parser: argparse._ActionsContainer) -> None:
+    """Declare `--json`, also in a group of options that exclude each other."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 

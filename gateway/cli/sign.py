@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument(
         "--message", action="store_true", help="print the whole request as raw HTTP"
     )
+    add_json(form)
     add_ring(parser)
-    add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -187,6 +187,16 @@ def test_a_url_for_curl_is_scheme_and_host(url, place):
     assert "--curl takes a URL" in error_of(done)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [["--curl", "nonsense"], ["--curl", "https://open.alipay.hk"], ["--message"]],
+)
+def test_a_request_is_printed_in_one_form(form, place):
+    done = place.gateway("sign", "order.json", *TARGET, *form, "--json")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert f"argument --json: not allowed with argument {form[0]}" in error_of(done)
+
+
 def test_an_encrypted_request_hides_the_body(place):
     done = place.gateway("sign", "order.json", *TARGET, "--encrypt")
     head, _, body = done.stdout.partition(b"\n\n")
