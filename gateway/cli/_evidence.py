@@ -56,7 +56,9 @@ def capture_of(
         header(received.headers, "Signature"),
         plaintext,
         other_targets=_routes(arguments),
-        other_client_ids=tuple(filter(None, (theirs, case.client_id))),
+        other_client_ids=tuple(
+            dict.fromkeys(filter(None, (theirs, case.client_id, *_others(arguments))))
+        ),
         other_times=tuple(
             time
             for headers in related
@@ -111,6 +113,10 @@ def _pairs(folder: Path, of_client: str, standing: Standing | None) -> Iterator[
             may = Use.DECRYPT in each.uses
             known = Standing.TRUSTED if may else Standing.OTHER_USE
         yield Pair(_label(each) + of_client, entry.version, known, private)
+
+
+def _others(arguments: argparse.Namespace) -> Iterator[str]:
+    return (client.client_id for client in _other_clients(arguments))
 
 
 def _other_clients(arguments: argparse.Namespace) -> Iterator[Client]:

@@ -12,13 +12,20 @@ from gateway.cli._messages import header, length_problem, read_input
 from gateway.errors import (
     ClientIdMismatch,
     DecryptionFailed,
+    InvalidRequest,
     KeyVersionUnknown,
     SignatureInvalid,
     SignatureMissing,
 )
 from gateway.keys.changes import Party
 from gateway.protocol import VerifiedRequest, VerifiedResponse
-from gateway.protocol.diagnosis import Diagnosis, Envelope, diagnose, examine
+from gateway.protocol.diagnosis import (
+    Diagnosis,
+    Envelope,
+    diagnose,
+    examine,
+    other_protocol,
+)
 
 REFUSED = "unsigned_refusal"
 _DIAGNOSED = {
@@ -57,6 +64,8 @@ def of_signature(
             found += envelope.mistakes
         elif _is_encrypted(case) and plaintext is None and _bytes_differ(found):
             found.append(_PLAINTEXT_UNKNOWN)
+    elif code == InvalidRequest.code:  # as for want of a Signature header
+        found += other_protocol(case.received.body)
     if (problem := length_problem(case.received)) is not None:
         advice = "Capture the exact bytes; an editor may add a newline when it saves."
         found.append(Diagnosis("capture_inexact", problem, advice))

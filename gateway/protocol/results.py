@@ -70,17 +70,22 @@ def check_request_body(body: bytes) -> None:
     except ValueError as error:
         msg = f"The body must be a JSON object: {error}."
         raise InvalidRequest(msg) from None
-    inner = value.get("request")
-    if (
-        "signature" in value
-        and isinstance(inner, dict)
-        and {"head", "body"} & set(inner)
-    ):
+    if is_legacy(value, "request"):
         msg = (
             "The body is the legacy form with head, body and signature inside. Send "
             "the plain JSON of the API; the gateway signs in the headers."
         )
         raise InvalidRequest(msg)
+
+
+def is_legacy(value: JsonObject, inner: str) -> bool:
+    """Tell the legacy form of a message: `inner` is `request` or `response`."""
+    message = value.get(inner)
+    return (
+        "signature" in value
+        and isinstance(message, dict)
+        and bool({"head", "body"} & set(message))
+    )
 
 
 def read_result(body: bytes) -> Result | None:

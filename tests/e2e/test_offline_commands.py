@@ -451,6 +451,22 @@ def test_the_key_of_another_client_is_named(two_clients, partner_key, other_key)
     assert "of client production" in done.stdout.decode()
 
 
+def test_the_client_id_of_another_client_is_named(two_clients, platform_key):
+    config = two_clients.folder / "config.yaml"
+    before, found, after = config.read_text().rpartition(peer.CLIENT_ID)
+    config.write_text(f"{before}PRODUCTION{after}")
+    assert found
+    signed = peer.answer(platform_key, client_id="PRODUCTION")
+    headers = peer.with_header(signed.headers, "Client-Id", peer.CLIENT_ID)
+    given = raw(type(signed)(200, headers, signed.body))
+    words = ("verify", "-", *TARGET, "--client", "hk-sandbox", "--json")
+    done = two_clients.gateway(*words, given=given)
+    assert codes(done) == ["client_id_other"]
+    (found,) = json.loads(done.stdout)["diagnoses"]
+    assert found["finding"] == "The Client-Id that was signed was PRODUCTION."
+    assert "sandbox and production" in found["advice"]
+
+
 def test_another_client_without_a_ring_does_not_matter(two_clients, other_key):
     given = raw(peer.answer(other_key))
     words = ("verify", "-", *TARGET, "--client", "hk-sandbox", "--json")
@@ -516,6 +532,42 @@ def test_a_request_of_ours_that_may_be_signed_before_encryption_asks_for_the_bod
     assert codes(done) == ["bytes_differ", "plaintext_unknown"]
     words = ("verify", "-", "--json", "--plaintext", "order.json")
     assert codes(place.gateway(*words, given=raw(sealed))) == ["body_plaintext"]
+
+
+LEGACY = b'{"%s":{"head":{},"body":{}},"signature":"abc"}'
+
+
+@pytest.mark.parametrize("command", ["verify", "decrypt"])
+@pytest.mark.parametrize(
+    ("given", "words", "code"),
+    [
+        pytest.param(
+            b"POST /a HTTP/1.1\nHost: x\n\n" + LEGACY % b"request",
+            (),
+            "invalid_request",
+            id="a request",
+        ),
+        pytest.param(
+            b"HTTP/1.1 200 OK\n\n" + LEGACY % b"response",
+            TARGET,
+            "signature_missing",
+            id="a response",
+        ),
+    ],
+)
+def test_the_legacy_form_is_named(given, words, code, command, place):
+    done = place.gateway(command, "-", *words, "--json", given=given)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["code"] == code
+    assert codes(done) == ["legacy_body"]
+
+
+def test_a_response_without_its_time_is_named(place, platform_key):
+    signed = peer.answer(platform_key)
+    headers = peer.with_header(signed.headers, "Response-Time")
+    given = raw(type(signed)(200, headers, signed.body))
+    done = place.gateway("verify", "-", *TARGET, "--json", given=given)
+    assert codes(done) == ["time_missing"]
 
 
 def test_an_unsigned_refusal_is_no_success_and_says_what_it_is(place):

@@ -8,7 +8,7 @@ believed: that is `gateway.protocol.incoming` alone.
 """
 
 from gateway.protocol.diagnosis.envelope import Envelope, Pair, examine
-from gateway.protocol.diagnosis.findings import diagnose
+from gateway.protocol.diagnosis.findings import diagnose, other_protocol
 from gateway.protocol.diagnosis.model import Capture, Diagnosis, KnownKey, Standing
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "Standing",
     "diagnose",
     "examine",
+    "other_protocol",
 ]

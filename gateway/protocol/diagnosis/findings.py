@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from gateway.errors import InvalidRequest
 from gateway.protocol.diagnosis.model import (
     Capture,
     Diagnosis,
@@ -21,7 +20,7 @@ from gateway.protocol.diagnosis.signatures import (
 )
 from gateway.protocol.results import (
     REFUSALS,
-    check_request_body,
+    is_legacy,
     parse_object,
     read_result,
 )
@@ -74,15 +73,17 @@ def diagnose(capture: Capture, keys: Sequence[KnownKey]) -> tuple[Diagnosis, ...
     Returns:
         What was found, the most certain first; never empty.
     """
-    hints = tuple(_hints(capture))
+    hints = tuple(other_protocol(capture.body))
     if not capture.signature:
-        return (*_unsigned(capture), *hints)
+        return hints or tuple(_unsigned(capture))
     found = tuple(readings(capture.signature))
     made = next((one for each in found for one in makers(each, keys)), None)
     if made is None:
         return (*_unknown(capture, found, keys), *hints)
     mistakes = search(capture, made.over)
     known = (*_of_key(made), *made.mistakes)
+    if not capture.time:
+        return (*known, _time_missing(made.key), *(mistakes or ()), *hints)
     if mistakes is None:
         return (*known, _bytes_differ(made.key), *hints)
     return (*known, *mistakes) or (_holds(made.key),)
@@ -107,6 +108,16 @@ def _bytes_differ(key: KnownKey) -> Diagnosis:
         "mistake explains the difference.",
         "Compare the signature base with the sender's: method, target, Client-Id, "
         "time and body, byte for byte. Does this body belong to this signature?",
+    )
+
+
+def _time_missing(key: KnownKey) -> Diagnosis:
+    return Diagnosis(
+        "time_missing",
+        f"It was signed by {key.label}, and its time header (Response-Time, of a "
+        "request Request-Time) is missing: the time's text is part of what is signed.",
+        "Capture every header. If this one was not sent, something between AlipayHK "
+        "and the capture dropped it: without it nobody can verify the message.",
     )
 
 
@@ -199,16 +210,16 @@ def _unsigned(capture: Capture) -> Iterator[Diagnosis]:
         )
 
 
-def _hints(capture: Capture) -> Iterator[Diagnosis]:
-    """Give what stands out without being proven to matter."""
+def other_protocol(body: bytes) -> Iterator[Diagnosis]:
+    """Tell a body of the legacy form, whose signature is in no header."""
     try:
-        parse_object(capture.body)
-        check_request_body(capture.body)
+        value = parse_object(body)
     except ValueError:
         return
-    except InvalidRequest:
+    if is_legacy(value, "request") or is_legacy(value, "response"):
         yield Diagnosis(
             "legacy_body",
             "The body is the legacy form: head, body and signature are inside it.",
-            "That is another protocol. Send the plain JSON that the API documents.",
+            "That is another protocol. Send the plain JSON that the API documents, to "
+            "the path that it documents.",
         )

@@ -61,7 +61,10 @@ def target_variants(
 
 def client_id_variants(client_id: str, others: tuple[str, ...]) -> Variants:
     """Give what may have been signed in place of `client_id`."""
-    advice = "Give signing and header the same Client-Id, from one place."
+    advice = (
+        "Give signing and header the same Client-Id, from one place: sandbox and "
+        "production have each their own."
+    )
     for other in others:
         finding = f"The Client-Id that was signed was {other}."
         yield Diagnosis("client_id_other", finding, advice), other

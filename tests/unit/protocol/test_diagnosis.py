@@ -445,6 +445,29 @@ def test_a_time_that_was_left_out_is_named(diagnosed):
     assert found.code == "time_other"
 
 
+@pytest.mark.parametrize("signed", [peer.TIME, "another time"])
+def test_a_time_header_that_is_missing_explains_the_rest(signed, diagnosed):
+    (found,) = diagnosed(captured(time=""), time=signed)
+    assert found.code == "time_missing"
+    assert "signed by AlipayHK's key version 1" in found.finding
+    assert "Response-Time" in found.finding
+
+
+def test_a_time_header_that_is_missing_is_named_beside_what_was_signed(diagnosed):
+    capture = captured(time="", other_times=(peer.TIME,))
+    assert codes(diagnosed(capture, time=peer.TIME)) == ["time_missing", "time_other"]
+    assert codes(diagnosed(captured(time=""), time="")) == ["time_missing"]
+
+
+def test_a_time_header_that_is_missing_excuses_no_wrong_key(
+    diagnosed, partner_key, other_key
+):
+    found = diagnosed(captured(time=""), key=partner_key, time=peer.TIME)
+    assert codes(found) == ["own_key", "time_missing"]
+    found = diagnosed(captured(time=""), key=other_key, time=peer.TIME)
+    assert codes(found) == ["key_unknown"]
+
+
 @pytest.mark.parametrize("time", ["yesterday", "0001-01-01T00:00:00+08:00"])
 def test_a_time_that_cannot_be_written_otherwise_does_no_harm(time, diagnosed):
     (found,) = diagnosed(captured(time=time), time="tomorrow")
@@ -669,10 +692,26 @@ def test_a_time_without_a_signature_is_named(keys):
     assert found.code == "half_signed"
 
 
-def test_a_legacy_body_is_named(keys):
-    legacy = b'{"request":{"head":{},"body":{}},"signature":"x"}'
-    found = diagnose(captured(body=legacy, time=""), keys)
-    assert codes(found) == ["signature_missing", "legacy_body"]
+@pytest.mark.parametrize("inner", ["request", "response"])
+@pytest.mark.parametrize("time", ["", peer.TIME])
+def test_a_legacy_body_is_named(inner, time, keys):
+    """Its signature is inside: that the header is missing says nothing else."""
+    legacy = f'{{"{inner}":{{"head":{{}},"body":{{}}}},"signature":"x"}}'
+    (found,) = diagnose(captured(body=legacy.encode(), time=time), keys)
+    assert found.code == "legacy_body"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"response":{"head":{}}}',
+        b'{"response":{"other":{}},"signature":"x"}',
+        b'{"response":"head","signature":"x"}',
+    ],
+)
+def test_what_only_resembles_the_legacy_form_is_not_called_so(body, keys):
+    (found,) = diagnose(captured(body=body, time=""), keys)
+    assert found.code == "signature_missing"
 
 
 def test_a_legacy_body_is_named_beside_a_signature_too(diagnosed):
