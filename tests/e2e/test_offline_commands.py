@@ -846,6 +846,51 @@ ENVELOPES = [
     ),
     pytest.param(
         lambda ours, theirs, _: (
+            peer.wrap(ours.public_key(), base64.b64encode(peer.CONTENT_KEY)),
+            peer.seal(peer.SUCCESS),
+            "1",
+        ),
+        ["wrapped_text"],
+        id="a content key as base64",
+    ),
+    pytest.param(
+        lambda ours, theirs, _: (
+            peer.wrap(ours.public_key(), peer.CONTENT_KEY[:31]),
+            peer.seal(peer.SUCCESS),
+            "1",
+        ),
+        ["wrapped_length"],
+        id="a content key of 31 bytes",
+    ),
+    pytest.param(
+        lambda ours, theirs, _: (
+            peer.wrap(ours.public_key()),
+            base64.b64decode(peer.seal(peer.SUCCESS)).hex().encode(),
+            "1",
+        ),
+        ["ciphertext_hex"],
+        id="a body in hexadecimal",
+    ),
+    pytest.param(
+        lambda ours, theirs, _: (
+            peer.wrap(ours.public_key()),
+            peer.seal_padded(peer.SUCCESS + b" " * (-len(peer.SUCCESS) % 16)),
+            "1",
+        ),
+        ["cipher_padding"],
+        id="spaces for padding",
+    ),
+    pytest.param(
+        lambda ours, theirs, _: (
+            peer.wrap(ours.public_key()),
+            peer.seal(peer.SUCCESS, bytes(32)),
+            "1",
+        ),
+        ["cipher_unknown"],
+        id="another content key than the body's",
+    ),
+    pytest.param(
+        lambda ours, theirs, _: (
             peer.wrap(theirs.public_key()),
             peer.seal(peer.SUCCESS),
             "1",

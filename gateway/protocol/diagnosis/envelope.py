@@ -7,42 +7,18 @@ found quotes a content key or a plain body.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric.padding import (
-    MGF1,
-    OAEP,
-    AsymmetricPadding,
-    PKCS1v15,
-)
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers.algorithms import AES
-from cryptography.hazmat.primitives.ciphers.modes import CBC, ECB
-from cryptography.hazmat.primitives.hashes import (
-    SHA1,  # noqa: TID251 - OAEP's default, to recognise it
-    SHA256,
-    SHA384,
-    SHA512,
-    HashAlgorithm,
-)
-from cryptography.hazmat.primitives.padding import PKCS7
 
+from gateway.protocol.diagnosis.ciphers import KEY_BYTES, decrypted, read_ciphertext
 from gateway.protocol.diagnosis.model import Diagnosis, Standing
-from gateway.protocol.encoding import decode_base64
-from gateway.protocol.fields import EncryptField, FieldError, check_key_version
-from gateway.protocol.results import parse_object
-
-_BLOCK: Final = 16
-_KEY_BYTES: Final = (16, 24, 32)
-_HASHES: Final[tuple[HashAlgorithm, ...]] = (
-    SHA1(),  # noqa: S303 - as above
-    SHA256(),
-    SHA384(),
-    SHA512(),
+from gateway.protocol.diagnosis.wrapping import (
+    content_keys,
+    is_wrapped_for,
+    unwrapped,
 )
-_CONTINUATION: Final = bytes(range(0x80, 0xC0))
+from gateway.protocol.fields import EncryptField, FieldError, check_key_version
 
 _STANDINGS: Final = {
     Standing.OWN: Diagnosis(
@@ -78,19 +54,13 @@ _STANDINGS: Final = {
 
 _FOR_ANOTHER: Final = Diagnosis(
     "wrapped_for_another",
-    "No key of ours that is held opens it, neither with PKCS#1 v1.5 nor with OAEP, "
-    "and neither in ECB nor in CBC mode.",
-    "Most likely the content key was wrapped with another key than ours: AlipayHK's "
-    "own, or that of another version, client or environment. A message to us is "
-    "wrapped with our public key: compare fingerprints (`gateway keys list`). If it "
-    "was, the body is encrypted in a mode that is not tried here.",
+    "The content key is not wrapped with a key of ours that is held, neither with "
+    "PKCS#1 v1.5 nor with OAEP.",
+    "Most likely it was wrapped with another key than ours: AlipayHK's own, or that "
+    "of another version, client or environment. A message to us is wrapped with our "
+    "public key: compare fingerprints (`gateway keys list`). If it was, the header was "
+    "changed on its way, or the padding is one that is not tried here.",
 )
-_OTHER_CIPHER: Final = Diagnosis(
-    "cipher_unknown",
-    "The body is not encrypted under that content key in ECB or CBC mode.",
-    "It must be AES in ECB mode with PKCS#7 padding, as base64, of a JSON object.",
-)
-_ECB_WANTED: Final = "Encrypt the body with AES/ECB/PKCS5Padding: there is no IV."
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +85,7 @@ class Envelope:
     Attributes:
         mistakes: what is wrong with it, the key first; empty where nothing is known
             to be.
-        opened: whether a key that is held opens it.
+        opened: whether its content key is wrapped for a key that is held.
         plaintext: the body, where all of it is known.
     """
 
@@ -140,17 +110,24 @@ def examine(
     except FieldError as error:
         return Envelope((_unreadable_header(error),))
     try:
-        ciphertext = _ciphertext(body)
+        written, ciphertext = read_ciphertext(body)
     except ValueError as error:
         return Envelope((_unreadable_body(error),))
     for pair in pairs:
-        for padding, content_key in _unwrapped(pair.private, header.wrapped_key):
+        for padding, value in unwrapped(pair.private, header.wrapped_key):
             wrong = (*_of_pair(pair, header.key_version), *padding)
-            for mode, plaintext in _decrypted(content_key, ciphertext):
-                return Envelope((*wrong, *mode), opened=True, plaintext=plaintext)
-            if padding:  # OAEP tells by itself that this is the key
-                return Envelope((*wrong, _OTHER_CIPHER), opened=True)
-    return Envelope((_FOR_ANOTHER,) if to_us else ())
+            keys = list(content_keys(value))
+            for text, key in keys:
+                for made, plaintext in decrypted(key, ciphertext):
+                    mistakes = (*wrong, *text, *written, *made)
+                    return Envelope(mistakes, opened=True, plaintext=plaintext)
+            # OAEP tells by itself that this is the key.
+            if padding or is_wrapped_for(pair.private, header.wrapped_key, value):
+                of_key = keys[0][0] if keys else (_of_length(pair, value),)
+                of_body = (_other_cipher(pair),) if keys else ()
+                mistakes = (*wrong, *of_key, *written, *of_body)
+                return Envelope(mistakes, opened=True)
+    return Envelope((*written, _FOR_ANOTHER) if to_us else written)
 
 
 def _of_pair(pair: Pair, named: str | None) -> Iterator[Diagnosis]:
@@ -173,99 +150,27 @@ def _shown(version: str | None) -> str:
         return "a keyVersion that cannot be one"
 
 
-def _unwrapped(
-    key: RSAPrivateKey, wrapped: bytes
-) -> Iterator[tuple[tuple[Diagnosis, ...], bytes]]:
-    """Give what may be the content key, with what is wrong about its padding.
-
-    PKCS#1 v1.5 gives random bytes under a wrong key (implicit rejection): only the
-    body tells then.
-    """
-    for content_key in _unpadded(key, wrapped, PKCS1v15()):
-        yield (), content_key
-    for digest, mask in product(_HASHES, _HASHES):
-        for content_key in _unpadded(key, wrapped, OAEP(MGF1(mask), digest, None)):
-            finding = (
-                f"The content key is wrapped with OAEP ({_name(digest)}, MGF1 with "
-                f"{_name(mask)}), not with PKCS#1 v1.5."
-            )
-            advice = "Wrap it with RSA/ECB/PKCS1Padding, in Java's words."
-            yield (Diagnosis("wrapped_oaep", finding, advice),), content_key
+def _of_length(pair: Pair, value: bytes) -> Diagnosis:
+    return Diagnosis(
+        "wrapped_length",
+        f"What is wrapped with {pair.label} has {len(value)} bytes, and an AES key has "
+        f"{', '.join(map(str, KEY_BYTES[:-1]))} or {KEY_BYTES[-1]}.",
+        "Wrap the bytes of the AES key as they are. A byte too few or too many is "
+        "often a zero at the start, dropped or added where the key went through a "
+        "number.",
+    )
 
 
-def _unpadded(
-    key: RSAPrivateKey, wrapped: bytes, padding: AsymmetricPadding
-) -> Iterator[bytes]:
-    try:
-        content_key = key.decrypt(wrapped, padding)
-    except ValueError:
-        return
-    if len(content_key) in _KEY_BYTES:
-        yield content_key
-
-
-def _name(digest: HashAlgorithm) -> str:
-    return digest.name.upper().replace("SHA", "SHA-")
-
-
-def _decrypted(
-    content_key: bytes, ciphertext: bytes
-) -> Iterator[tuple[tuple[Diagnosis, ...], bytes | None]]:
-    """Give the plain body, with what is wrong about its mode."""
-    for where, mode, rest in _modes(content_key, ciphertext):
-        try:
-            plaintext = _plain(content_key, mode, rest)
-            parse_object(plaintext)
-        except ValueError:
-            continue
-        yield (() if where is None else (_cbc(where),)), plaintext
-    if _ends_as_text(content_key, ciphertext):
-        yield (_cbc("with an IV that is not in the message"),), None
-
-
-def _modes(
-    content_key: bytes, ciphertext: bytes
-) -> Iterator[tuple[str | None, ECB | CBC, bytes]]:
-    iv, rest = ciphertext[:_BLOCK], ciphertext[_BLOCK:]
-    yield None, ECB(), ciphertext  # noqa: S305 - the platform's own mode
-    yield "with an IV of zeros", CBC(bytes(_BLOCK)), ciphertext
-    yield "with the IV before the ciphertext", CBC(iv), rest
-    key_iv = CBC(content_key[:_BLOCK])
-    yield "with the content key's first bytes as the IV", key_iv, ciphertext
-
-
-def _ends_as_text(content_key: bytes, ciphertext: bytes) -> bool:
-    """Tell CBC under an IV that is not known: it garbles the first block alone."""
-    try:
-        plaintext = _plain(content_key, CBC(bytes(_BLOCK)), ciphertext)
-        rest = plaintext[_BLOCK:].lstrip(_CONTINUATION).decode()
-    except ValueError:
-        return False
-    return rest.rstrip().endswith("}")
-
-
-def _plain(content_key: bytes, mode: ECB | CBC, ciphertext: bytes) -> bytes:
-    decryptor = Cipher(AES(content_key), mode).decryptor()
-    unpadder = PKCS7(_BLOCK * 8).unpadder()
-    padded = decryptor.update(ciphertext) + decryptor.finalize()
-    return unpadder.update(padded) + unpadder.finalize()
-
-
-def _cbc(how: str) -> Diagnosis:
-    finding = f"The body is encrypted in CBC mode, {how}, not in ECB mode."
-    return Diagnosis("cipher_cbc", finding, _ECB_WANTED)
-
-
-def _ciphertext(body: bytes) -> bytes:
-    try:
-        ciphertext = decode_base64(body.decode("ascii"))
-    except ValueError:
-        msg = "is not base64"
-        raise ValueError(msg) from None
-    if not ciphertext or len(ciphertext) % _BLOCK:
-        msg = "has not the length of whole AES blocks"
-        raise ValueError(msg)
-    return ciphertext
+def _other_cipher(pair: Pair) -> Diagnosis:
+    """Give what is left: other keys and other modes look the same."""
+    return Diagnosis(
+        "cipher_unknown",
+        f"The content key is wrapped with {pair.label}, and the body is no JSON object "
+        "encrypted under that content key in ECB or CBC mode.",
+        "It must be AES in ECB mode with PKCS#7 padding, as base64, of a JSON object. "
+        "Either the body was encrypted under another content key than the header's, "
+        "or in a way that is not tried here.",
+    )
 
 
 def _unreadable_header(error: FieldError) -> Diagnosis:

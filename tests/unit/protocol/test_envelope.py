@@ -100,10 +100,146 @@ def test_a_cipher_that_nothing_explains_is_said_to_be_unknown(partner_key, pairs
     assert envelope.plaintext is None
 
 
-def test_a_key_of_another_length_is_no_content_key(partner_key, pairs):
-    header = peer.encrypt_header(peer.wrap(partner_key.public_key(), b"short"))
+# --- what is wrapped ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content_key", [b"", b"short", bytes(31), bytes(33), bytes(range(100))]
+)
+def test_a_key_of_another_length_is_named(content_key, partner_key, pairs):
+    """It is wrapped for us: its padding shows that, and no wrong key gives it."""
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key(), content_key))
     envelope = examine(header, peer.seal(BODY), pairs, to_us=True)
-    assert codes(envelope) == ["wrapped_for_another"]
+    assert codes(envelope) == ["wrapped_length"]
+    finding = envelope.mistakes[0].finding
+    assert f"our own key version 1 has {len(content_key)} bytes" in finding
+    assert envelope.opened
+
+
+def test_a_key_of_another_length_under_oaep_is_both(partner_key, pairs):
+    wrapping = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
+    wrapped = partner_key.public_key().encrypt(bytes(31), wrapping)
+    header = peer.encrypt_header(wrapped)
+    envelope = examine(header, peer.seal(BODY), pairs, to_us=True)
+    assert codes(envelope) == ["wrapped_oaep", "wrapped_length"]
+
+
+ENCODED = [
+    (base64.b64encode, "base64"),
+    (lambda key: base64.b64encode(key).rstrip(b"="), "base64"),
+    (base64.urlsafe_b64encode, "base64"),
+    (lambda key: base64.b64encode(key) + b"\n", "base64"),
+    (lambda key: key.hex().encode(), "hexadecimal"),
+    (lambda key: key.hex().upper().encode(), "hexadecimal"),
+]
+
+
+@pytest.mark.parametrize("size", [16, 24, 32])
+@pytest.mark.parametrize(("encode", "says"), ENCODED)
+def test_a_content_key_that_was_wrapped_as_text_is_named(
+    size, encode, says, partner_key, pairs
+):
+    key = bytes(range(0xE0, 0xE0 + size))
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key(), encode(key)))
+    envelope = examine(header, peer.seal(BODY, key), pairs, to_us=True)
+    assert codes(envelope) == ["wrapped_text"]
+    assert says in envelope.mistakes[0].finding
+    assert envelope.plaintext == BODY
+
+
+def test_a_text_is_known_also_where_the_body_does_not_open(partner_key, pairs):
+    text = base64.b64encode(peer.CONTENT_KEY)
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key(), text))
+    envelope = examine(header, peer.seal(BODY, bytes(32)), pairs, to_us=True)
+    assert codes(envelope) == ["wrapped_text", "cipher_unknown"]
+
+
+def test_a_content_key_that_looks_like_text_is_one(partner_key, pairs):
+    """32 hexadecimal digits are 32 bytes too, and some take them for the key."""
+    key = bytes(range(16)).hex().encode()
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key(), key))
+    envelope = examine(header, peer.seal(BODY, key), pairs, to_us=True)
+    assert (codes(envelope), envelope.plaintext) == ([], BODY)
+    envelope = examine(header, peer.seal(BODY, bytes(32)), pairs, to_us=True)
+    assert codes(envelope) == ["cipher_unknown"]
+
+
+def test_what_a_wrong_key_unwraps_is_never_taken_for_a_content_key(pairs):
+    """OpenSSL gives random bytes of random length then: some have 16, 24 or 32."""
+    other = rsa.generate_private_key(65537, 2048).public_key()
+    for _ in range(20):
+        header = peer.encrypt_header(peer.wrap(other))
+        envelope = examine(header, peer.seal(BODY), pairs, to_us=True)
+        assert codes(envelope) == ["wrapped_for_another"]
+
+
+def test_of_several_keys_the_one_it_was_wrapped_with_is_named(other_key, pairs):
+    pairs = [*pairs, Pair("our own key version 2", "2", Standing.PRE_ACTIVE, other_key)]
+    header = peer.encrypt_header(peer.wrap(other_key.public_key(), bytes(31)), "2")
+    envelope = examine(header, peer.seal(BODY), pairs, to_us=True)
+    assert codes(envelope) == ["wrapped_pre_active", "wrapped_length"]
+
+
+# --- the ciphertext ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", [bytes.hex, lambda data: data.hex().upper() + "\n"])
+def test_a_body_in_hexadecimal_is_named(write, header, pairs):
+    body = write(base64.b64decode(peer.seal(BODY))).encode()
+    envelope = examine(header, body, pairs, to_us=True)
+    assert codes(envelope) == ["ciphertext_hex"]
+    assert envelope.plaintext == BODY
+
+
+def test_a_body_in_hexadecimal_is_named_also_where_nothing_opens_it(
+    platform_key, pairs
+):
+    body = base64.b64decode(peer.seal(BODY)).hex().encode()
+    header = peer.encrypt_header(peer.wrap(platform_key.public_key()))
+    envelope = examine(header, body, pairs, to_us=True)
+    assert codes(envelope) == ["ciphertext_hex", "wrapped_for_another"]
+    envelope = examine(header, body, pairs, to_us=False)
+    assert codes(envelope) == ["ciphertext_hex"]
+
+
+def padded(fill):
+    missing = -len(BODY) % 16
+    assert missing > 1
+    return BODY + fill(missing)
+
+
+PADDED = [
+    (padded(lambda count: b" " * count), "spaces"),
+    (padded(bytes), "zero bytes"),
+    (padded(lambda count: bytes(count - 1) + bytes([count])), "ANSI X9.23"),
+    (padded(lambda count: b"\xa5" * (count - 1) + bytes([count])), "ISO 10126"),
+]
+
+
+@pytest.mark.parametrize(("blocks", "says"), PADDED)
+def test_another_padding_of_the_body_is_named(blocks, says, header, pairs):
+    envelope = examine(header, peer.seal_padded(blocks), pairs, to_us=True)
+    assert codes(envelope) == ["cipher_padding"]
+    assert says in envelope.mistakes[0].finding
+    assert envelope.plaintext == BODY
+
+
+def test_no_padding_is_named(header, pairs):
+    whole = b'{"id": "012345"}'
+    assert len(whole) == 16
+    envelope = examine(header, peer.seal_padded(whole), pairs, to_us=True)
+    assert codes(envelope) == ["cipher_padding"]
+    assert "no padding" in envelope.mistakes[0].finding
+    assert envelope.plaintext == whole
+
+
+def test_cbc_with_another_padding_is_both(header, pairs):
+    encryptor = Cipher(
+        algorithms.AES(peer.CONTENT_KEY), modes.CBC(bytes(16))
+    ).encryptor()
+    body = base64.b64encode(encryptor.update(PADDED[0][0]))
+    envelope = examine(header, body, pairs, to_us=True)
+    assert codes(envelope) == ["cipher_cbc", "cipher_padding"]
 
 
 @pytest.mark.parametrize("size", [2048, 3072])
@@ -116,11 +252,15 @@ def test_an_envelope_for_another_is_named(size, pairs):
     assert not envelope.opened
 
 
-def test_a_mode_that_is_not_tried_is_not_blamed_on_the_key_alone(header, pairs):
-    """Under PKCS#1 v1.5 a wrong key and a wrong mode look the same."""
+def test_another_content_key_than_the_bodys_is_not_told_from_another_mode(
+    header, pairs
+):
     envelope = examine(header, peer.seal(BODY, bytes(32)), pairs, to_us=True)
-    assert codes(envelope) == ["wrapped_for_another"]
-    assert "a mode that is not tried" in envelope.mistakes[0].advice
+    assert codes(envelope) == ["cipher_unknown"]
+    (found,) = envelope.mistakes
+    assert "wrapped with our own key version 1" in found.finding
+    assert "under another content key" in found.advice
+    assert "that is not tried here" in found.advice
 
 
 def test_a_message_of_ours_need_not_open(platform_key, pairs):
