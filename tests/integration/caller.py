@@ -31,12 +31,30 @@ class Got:
 
 
 class Caller:
-    """Sends to one gateway, on a connection of its own each time."""
+    """Sends to one gateway, on a connection of its own each time.
 
-    def __init__(self, port):
+    `tls` is what it trusts and shows of itself; `token` goes into each POST.
+    """
+
+    def __init__(self, port, *, tls=None, token=None):
         self.port = port
+        self.tls = tls
+        self.token = token
+
+    def known_by(self, token=None, tls=None):
+        """Give a caller of the same gateway with other credentials."""
+        return Caller(self.port, tls=tls or self.tls, token=token)
+
+    async def connect(self):
+        """Open a connection."""
+        name = "localhost" if self.tls else None
+        return await asyncio.open_connection(
+            "127.0.0.1", self.port, ssl=self.tls, server_hostname=name
+        )
 
     async def post(self, body=peer.REQUEST_BODY, *, target=peer.TARGET, headers=()):
+        if self.token is not None:
+            headers = [*headers, ("Authorization", f"Bearer {self.token}")]
         lines = [
             f"POST {target} HTTP/1.1",
             "Host: gateway",
@@ -48,7 +66,7 @@ class Caller:
 
     async def raw(self, data):
         """Send bytes as they are and read the one answer that is expected."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await self.connect()
         try:
             writer.write(data)
             return await read_answer(reader)

@@ -29,6 +29,7 @@ class House:
         self.gateway: Gateway
         self.caller: Caller
         self.admin: Caller
+        self.address = ""
 
     @property
     def exchanges(self):
@@ -86,7 +87,9 @@ def write_config(
     inbound=(),
     routes=None,
     more_clients=(),
+    admin=(),
     scheme="http",
+    **sections,
 ):
     settings = {
         "inbound": {
@@ -95,7 +98,7 @@ def write_config(
             "queue_timeout_s": 0,
             **dict(inbound),
         },
-        "admin": {"listen": "127.0.0.1:0"},
+        "admin": {"listen": "127.0.0.1:0", **dict(admin)},
         "clients": [
             {
                 "name": "hk",
@@ -110,6 +113,7 @@ def write_config(
             ),
         ],
         "routes": routes or [{"path": peer.TARGET, "client": "hk", **dict(route)}],
+        **sections,
     }
     house.file.write_text(yaml.safe_dump(settings))
 
@@ -140,6 +144,7 @@ async def running(house):
 
     def started(inbound, admin):
         house.caller, house.admin = Caller(inbound.port), Caller(admin.port)
+        house.address = inbound.address
         ready.set()
 
     house.gateway = Gateway(load(), load, stdout=house.stdout, stderr=house.stderr)
@@ -153,16 +158,25 @@ async def running(house):
             house.gateway.stop()
 
 
-async def point_at(house, server, **route):
-    """Reload the gateway with this server as its upstream."""
+async def change(house, edit):
+    """Edit the configuration and reload the gateway with it."""
     settings = yaml.safe_load(house.file.read_text())
-    port = server.sockets[0].getsockname()[1]
-    settings["clients"][0]["upstream"] = f"http://127.0.0.1:{port}"
-    settings["routes"][0].update(route)
+    edit(settings)
     house.file.write_text(yaml.safe_dump(settings))
     before = len(house.events("reloaded"))
     house.gateway.reload()
     await house.seen(lambda: len(house.events("reloaded")) > before, "no reload")
+
+
+async def point_at(house, server, **route):
+    """Reload the gateway with this server as its upstream."""
+
+    def edit(settings):
+        port = server.sockets[0].getsockname()[1]
+        settings["clients"][0]["upstream"] = f"http://127.0.0.1:{port}"
+        settings["routes"][0].update(route)
+
+    await change(house, edit)
 
 
 @pytest.fixture
