@@ -5,9 +5,11 @@ and whenever a file has changed.
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 from gateway import config
 from gateway.config import ListenerTls, Settings, Tls
@@ -17,6 +19,12 @@ from gateway.errors import KeyringError, SetupError
 from gateway.keys.backends.file import KeyringFolder, Others, read_key_file
 from gateway.keys.keyring import Keyring
 from gateway.relay.selftest import self_test
+
+_ENCRYPTED: Final = re.compile(rb"BEGIN ENCRYPTED|Proc-Type: *4, *ENCRYPTED")
+_HIDDEN: Final = (
+    "it is encrypted with a passphrase, and nobody is there to type it; an "
+    "unencrypted key belongs here"
+)
 
 
 async def check(
@@ -52,7 +60,9 @@ def client_tls(setting: str, tls: Tls) -> ssl.SSLContext:
     for key, reason in _client_flaws(tls):
         msg = f"{setting}.{key}: {reason}"
         raise SetupError(msg)
-    return client_context(tls.ca_file, tls.certificate, tls.private_key)
+    return _made(
+        setting, lambda: client_context(tls.ca_file, tls.certificate, tls.private_key)
+    )
 
 
 def listener_tls(setting: str, tls: ListenerTls, *, required: bool) -> ssl.SSLContext:
@@ -70,8 +80,11 @@ def listener_tls(setting: str, tls: ListenerTls, *, required: bool) -> ssl.SSLCo
     for key, reason in _listener_flaws(tls):
         msg = f"{setting}.{key}: {reason}"
         raise SetupError(msg)
-    return server_context(
-        tls.certificate, tls.private_key, tls.client_ca, required=required
+    return _made(
+        setting,
+        lambda: server_context(
+            tls.certificate, tls.private_key, tls.client_ca, required=required
+        ),
     )
 
 
@@ -126,22 +139,38 @@ def _pair_flaws(
     if private_key is None:
         return
     try:
-        read_key_file(private_key, Others.MAY_NOTHING)
+        pem = read_key_file(private_key, Others.MAY_NOTHING)
     except KeyringError as error:
         yield "private_key", error.detail
         return
+    if _ENCRYPTED.search(pem):
+        yield "private_key", _HIDDEN
+        return
     if certificate is not None and (reason := _refusal(load)):
         yield "certificate", reason
+
+
+def _made(setting: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """Make a context of files that were good a moment ago: they may have changed."""
+    try:
+        return make()
+    except OSError as error:
+        msg = f"{setting}: a file of it changed while it was read: {_reason(error)}"
+        raise SetupError(msg) from error
 
 
 def _refusal(load: Callable[[], object]) -> str:
     """Give why TLS cannot use these files; nothing if it can."""
     try:
         load()
-    except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            return "it does not belong to the private key"
-        return "not PEM as it must be, or its key has a passphrase"
     except OSError as error:
-        return f"it cannot be read: {error.strerror}"
+        return _reason(error)
     return ""
+
+
+def _reason(error: OSError) -> str:
+    if not isinstance(error, ssl.SSLError):
+        return f"it cannot be read: {error.strerror}"
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "it does not belong to the private key"
+    return "not PEM as it must be"

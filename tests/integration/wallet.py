@@ -64,6 +64,7 @@ class Wallet:
         self.port = 0
         self.answer: Answer = self.success
         self.close_after: int | None = None
+        self.writer: asyncio.StreamWriter | None = None
 
     def success(self, request):
         return self.signed(request, peer.SUCCESS)
@@ -120,6 +121,7 @@ class Wallet:
 
     async def _serve(self, reader, writer):
         self.connections += 1
+        self.writer = writer
         number = self.connections
         try:
             while (request := await _read(reader, number)) is not None:
