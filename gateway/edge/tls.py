@@ -156,13 +156,18 @@ def server_context(
 def names_of(certificate: object) -> frozenset[str] | None:
     """Give the subject alternative names of a peer's verified certificate.
 
+    URIs and names of hosts: an authority that vouches for hosts alone may let a host
+    be called like somebody's URI.
+
     Args:
         certificate: as `SSLObject.getpeercert` gives it; empty or None without one.
     """
     if not isinstance(certificate, dict) or not certificate:
         return None
     names = certificate.get("subjectAltName", ())
-    return frozenset(value for kind, value in names if kind in ("URI", "DNS"))
+    return frozenset(
+        value for kind, value in names if kind == ("URI" if ":" in value else "DNS")
+    )
 
 
 def _context(protocol: int) -> ssl.SSLContext:
