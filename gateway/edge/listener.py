@@ -1,6 +1,8 @@
 """A bound address, for as long as it is wanted."""
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -56,10 +58,14 @@ async def listening(
         SetupError: the address cannot be bound.
     """
     await runner.setup()
+    ours: tuple[int, int] | None = None
     try:
         site = _site(runner, where, tls)
         try:
+            if isinstance(where, Path):
+                _clear(where)
             await site.start()
+            ours = _identity(where)
         except OSError as error:
             address = _address(where)
             msg = f"{setting}: {address} cannot be listened on: {reason_of(error)}"
@@ -68,7 +74,7 @@ async def listening(
         yield Listener(_address(bound), site)
     finally:
         await runner.cleanup()
-        if isinstance(where, Path):
+        if isinstance(where, Path) and ours is not None and _identity(where) == ours:
             await asyncio.to_thread(where.unlink, missing_ok=True)
 
 
@@ -76,20 +82,41 @@ def _site(
     runner: web.BaseRunner, where: tuple[str, int] | Path, tls: ssl.SSLContext | None
 ) -> web.BaseSite:
     if isinstance(where, Path):
-        _clear(where)
         return web.UnixSite(runner, where, ssl_context=tls)
     return web.TCPSite(runner, *where, ssl_context=tls)
 
 
 def _clear(path: Path) -> None:
-    """Remove a socket that an earlier process left, but none that is listened on."""
+    """Remove a socket that an earlier process left, but none that is listened on.
+
+    asyncio would remove both.
+
+    Raises:
+        OSError: another process listens on it, or may.
+    """
     if not path.is_socket():
         return
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(0)  # a full queue is a living process's
         try:
             probe.connect(str(path))
-        except OSError:
+        except ConnectionRefusedError:
             path.unlink(missing_ok=True)
+            return
+        except BlockingIOError:
+            pass
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _identity(where: tuple[str, int] | Path) -> tuple[int, int] | None:
+    """Tell a socket in the file system from one that took its place."""
+    if not isinstance(where, Path):
+        return None
+    try:
+        status = where.lstat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _address(where: tuple[str, int] | Path) -> str:
