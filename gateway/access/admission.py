@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, Self, TypeAlias
 
 from gateway.errors import Overloaded
 
@@ -43,7 +43,8 @@ class Quota:
     def __init__(self, limit: int) -> None:
         self.taken = 0
         self._limit = limit
-        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._queue: deque[tuple[asyncio.Future[None], int, Loan | None]] = deque()
+        self._overdrawn: Loan | None = None
 
     @property
     def waiting(self) -> int:
@@ -63,20 +64,26 @@ class Quota:
         """Take at once, whether or not there is so much left."""
         self.taken += amount
 
-    async def take(self, amount: int = 1) -> None:
-        """Wait until `amount` can be had, and take it. May be cancelled."""
-        if self.has(amount):
-            self.taken += amount
+    async def take(self, amount: int = 1, loan: "Loan | None" = None) -> None:
+        """Wait until `amount` can be had, and take it. May be cancelled.
+
+        Args:
+            amount: how much.
+            loan: who takes it, where that may go over the limit.
+        """
+        overdraws = self._overdrawn is not None and self._overdrawn is loan
+        if overdraws or (not self._queue and self._may_have(amount, loan)):
+            self._grant(amount, loan)
             return
         turn = asyncio.get_running_loop().create_future()
-        self._queue.append((turn, amount))
+        self._queue.append((turn, amount, loan))
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # its turn came in the same moment
                 self.give_back(amount)
             with suppress(ValueError):
-                self._queue.remove((turn, amount))
+                self._queue.remove((turn, amount, loan))
             self._call_in()
             raise
 
@@ -85,15 +92,54 @@ class Quota:
         self.taken -= amount
         self._call_in()
 
+    def settle(self, loan: "Loan", amount: int) -> None:
+        """Give back all that a loan has taken."""
+        if self._overdrawn is loan:
+            self._overdrawn = None
+        self.give_back(amount)
+
+    def _may_have(self, amount: int, loan: "Loan | None") -> bool:
+        fits = self.taken + amount <= self._limit
+        return fits or (loan is not None and self._overdrawn in (None, loan))
+
+    def _grant(self, amount: int, loan: "Loan | None") -> None:
+        self.taken += amount
+        if self.taken > self._limit:
+            self._overdrawn = loan
+
     def _call_in(self) -> None:
         while self._queue:
-            turn, amount = self._queue[0]
+            turn, amount, loan = self._queue[0]
             if not turn.done():
-                if self.taken + amount > self._limit:
+                if not self._may_have(amount, loan):
                     return
-                self.taken += amount
+                self._grant(amount, loan)
                 turn.set_result(None)
             self._queue.popleft()
+
+
+class Loan:
+    """What one holder takes of a quota piece by piece, to the end of the block.
+
+    Who holds something and waits for more may wait for others who do the same, and
+    for ever. So one holder at a time may go over the limit: it comes to its end, and
+    what it gives back is for the next.
+    """
+
+    def __init__(self, quota: Quota) -> None:
+        self._quota = quota
+        self._taken = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._quota.settle(self, self._taken)
+
+    async def take(self, amount: int) -> None:
+        """Wait until `amount` more can be had, and take it. May be cancelled."""
+        await self._quota.take(amount, self)
+        self._taken += amount
 
 
 Place: TypeAlias = tuple[Quota, ...]

@@ -20,7 +20,7 @@ from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDict
 from yarl import URL
 
-from gateway.access.admission import Quota
+from gateway.access.admission import Loan, Quota
 from gateway.edge.reasons import reason_of
 from gateway.errors import (
     ExchangeError,
@@ -55,7 +55,8 @@ class HttpUpstream:
         origin: scheme and host, such as `https://open.alipay.hk`.
         session: from `open_session`.
         memory: the bytes of bodies that may be held. An answer waits for room, as
-            refusing it would lose it.
+            refusing it would lose it; so that none waits for ever, one at a time
+            may go over the limit.
         max_response_bytes: the greatest body that is read.
         first_byte_timeout_s: how long AlipayHK may take to begin its answer; None
             leaves that to the deadline.
@@ -153,16 +154,14 @@ class HttpUpstream:
         declared = response.content_length or 0
         chunks: list[bytes] = []
         size = 0
-        try:
-            if declared <= self._max_response_bytes:
+        if declared <= self._max_response_bytes:
+            with Loan(self._memory) as loan:
                 async for chunk in response.content.iter_any():
-                    await self._memory.take(len(chunk))
-                    chunks.append(chunk)
                     size += len(chunk)
                     if size > self._max_response_bytes:
                         break
-        finally:
-            self._memory.give_back(size)
+                    await loan.take(len(chunk))
+                    chunks.append(chunk)
         if max(size, declared) > self._max_response_bytes:
             response.close()
             msg = (

@@ -58,6 +58,12 @@ class House:
         values = [each.rsplit(" ", 1) for each in text.splitlines()]
         return next((float(v[1]) for v in values if v[0] == line), None)
 
+    async def seen_metric(self, line, value):
+        """Wait until a series has a value."""
+        async with asyncio.timeout(2):
+            while await self.metric(line) != value:  # noqa: ASYNC110 - a page
+                await asyncio.sleep(0.02)
+
 
 def write_private(file, key):
     file.touch(mode=0o600)

@@ -2,10 +2,11 @@
 
 import asyncio
 import random
+from contextlib import ExitStack
 
 import pytest
 
-from gateway.access.admission import Admission, Limits, Quota
+from gateway.access.admission import Admission, Limits, Loan, Quota
 from gateway.errors import Overloaded
 
 
@@ -79,6 +80,40 @@ async def test_a_turn_that_was_given_up_before_it_came_is_passed_over():
     await settle()
     assert quota.taken == 1
     assert quota.waiting == 0
+
+
+async def test_one_loan_at_a_time_may_go_over_the_limit():
+    quota = Quota(10)
+    quota.add(10)
+    with ExitStack() as ending, Loan(quota) as second:
+        first = ending.enter_context(Loan(quota))
+        await first.take(5)  # nothing is left, and still it comes to its end
+        waiting = asyncio.ensure_future(second.take(1))
+        await settle()
+        await first.take(5)  # before those who wait for its end
+        assert (quota.taken, quota.waiting, waiting.done()) == (20, 1, False)
+        ending.close()
+        await waiting
+        assert (quota.taken, quota.waiting) == (11, 0)
+        assert not quota.has()
+    assert quota.taken == 10
+
+
+async def test_a_loan_that_is_given_up_while_it_waits_is_nobodys():
+    quota = Quota(1)
+    with Loan(quota) as first, Loan(quota) as second, Loan(quota) as third:
+        await first.take(2)
+        waiting = asyncio.ensure_future(second.take(1))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        last = asyncio.ensure_future(third.take(2))
+        await asyncio.sleep(0)
+        quota.resize(4)
+        await last
+    assert (quota.taken, quota.waiting) == (0, 0)
+    assert quota.has(4)
 
 
 async def test_another_size_calls_in_those_who_wait_and_takes_from_nobody():

@@ -1,0 +1,287 @@
+"""Bounds that hold while callers and answers push against all of them."""
+
+import asyncio
+import json
+import socket
+
+import pytest
+
+from tests import peer
+from tests.integration.caller import read_answer
+from tests.integration.test_callers import holding
+
+
+def body_of(size):
+    """Give a JSON object of exactly so many bytes."""
+    return b'{"a":"' + b"x" * (size - 8) + b'"}'
+
+
+def post(body, *headers):
+    lines = [f"POST {peer.TARGET} HTTP/1.1", "Host: g", *headers]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+    return head.encode() + body
+
+
+def answer_of(house, size):
+    """Let the wallet give signed answers of exactly so many bytes."""
+    text = json.loads(peer.SUCCESS) | {"x": ""}
+    body = json.dumps(text | {"x": "x" * (size - len(json.dumps(text)))}).encode()
+    assert len(body) == size
+    return lambda request: house.wallet.signed(request, body)
+
+
+# --- heads ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 400)])
+async def test_a_head_is_as_large_as_it_may_be_and_no_larger(run_house, more, status):
+    async with run_house(inbound={"max_header_bytes": 1024}) as house:
+        known = [("Host", "g"), ("Content-Length", str(len(peer.REQUEST_BODY)))]
+        used = sum(len(name) + len(value) + 4 for name, value in known)
+        room = 1024 - len(peer.TARGET) - used - len("X-Fill") - 4
+        got = await house.caller.raw(
+            post(peer.REQUEST_BODY, "X-Fill: " + "x" * (room + more))
+        )
+        assert got.status == status
+        if more:
+            assert got.code == "invalid_request"
+            assert "inbound.max_header_bytes" in got.problem["detail"]
+            assert house.wallet.arrived == []
+
+
+async def test_a_head_that_comes_drop_by_drop_is_given_up(run_house):
+    """Each drop is in time, and the whole is not."""
+    async with run_house(inbound={"idle_timeout_s": 0.3}) as house:
+        reader, writer = await house.caller.connect()
+
+        async def drip():
+            for byte in post(b"{}", "X: " + "x" * 1000):
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.ensure_future(drip())
+        async with asyncio.timeout(5):
+            assert await reader.read() == b""
+        dripping.cancel()
+        writer.close()
+
+
+async def test_a_body_that_comes_drop_by_drop_is_given_up(run_house):
+    async with run_house(inbound={"body_timeout_s": 0.3}) as house:
+        reader, writer = await house.caller.connect()
+        whole = post(body_of(1000))
+
+        async def drip():
+            writer.write(whole[:-990])
+            for byte in whole[-990:]:
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.02)
+
+        dripping = asyncio.ensure_future(drip())
+        async with asyncio.timeout(5):
+            got = await read_answer(reader)
+        dripping.cancel()
+        writer.close()
+        assert (got.status, got.code) == (400, "invalid_request")
+        assert house.wallet.arrived == []
+
+
+# --- connections ----------------------------------------------------------------
+
+
+async def test_an_idle_connection_is_closed_and_one_at_work_is_not(run_house):
+    async with run_house(inbound={"idle_timeout_s": 0.3}) as house:
+        answering = await holding(house)
+        reader, writer = await house.caller.connect()
+        idle_reader, idle_writer = await house.caller.connect()
+        writer.write(post(peer.REQUEST_BODY))
+        assert await idle_reader.read() == b""
+        answering.set()
+        assert (await read_answer(reader)).status == 200
+        assert await reader.read() == b""
+        for each in (writer, idle_writer):
+            each.close()
+
+
+async def test_one_connection_too_many_is_closed_and_counted(run_house):
+    async with run_house(inbound={"max_connections": 2}) as house:
+        kept = [await house.caller.connect() for _ in range(2)]
+        await house.seen_metric("gateway_connections", 2)
+        reader, writer = await house.caller.connect()
+        writer.write(post(peer.REQUEST_BODY))
+        answer = await asyncio.gather(reader.read(), return_exceptions=True)
+        assert answer == [b""] or isinstance(answer[0], ConnectionError)
+        writer.close()
+        assert await house.metric("gateway_connections_refused_total") == 1
+        for open_reader, open_writer in kept:  # those who were first are served
+            open_writer.write(post(peer.REQUEST_BODY))
+            assert (await read_answer(open_reader)).status == 200
+        kept[0][1].close()
+        await house.seen_metric("gateway_connections", 1)
+        assert (await house.caller.post()).status == 200
+        kept[1][1].close()
+        assert house.events("loop_error") == []
+
+
+# --- places ---------------------------------------------------------------------
+
+
+async def test_who_finds_no_place_waits_its_turn(run_house):
+    limits = {"max_concurrent": 1, "queue_timeout_s": 30}
+    async with run_house(inbound=limits) as house, asyncio.TaskGroup() as tasks:
+        answering = await holding(house)
+        first = tasks.create_task(house.caller.post())
+        await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+        second = tasks.create_task(house.caller.post())
+        await house.seen_metric("gateway_waiting", 1)
+        assert len(house.wallet.arrived) == 1
+        answering.set()
+        assert [(await each).status for each in (first, second)] == [200, 200]
+        assert await house.metric("gateway_waiting") == 0
+
+
+@pytest.mark.parametrize(
+    ("queue_s", "headers"), [(0.1, []), (30, [("Gateway-Timeout", "0.1")])]
+)
+async def test_who_waits_too_long_is_told_and_nothing_is_sent(
+    run_house, queue_s, headers
+):
+    limits = {"max_concurrent": 1, "queue_timeout_s": queue_s}
+    async with run_house(inbound=limits) as house, asyncio.TaskGroup() as tasks:
+        answering = await holding(house)
+        first = tasks.create_task(house.caller.post())
+        await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+        got = await house.caller.post(headers=headers)
+        answering.set()
+        assert (got.status, got.code) == (503, "overloaded")
+        assert got.problem["outcome"] == "not_sent"
+        assert (await first).status == 200
+        assert len(house.wallet.arrived) == 1
+
+
+async def test_who_waits_and_hangs_up_takes_nothing_with_it(run_house):
+    limits = {"max_concurrent": 1, "queue_timeout_s": 30}
+    async with run_house(inbound=limits) as house, asyncio.TaskGroup() as tasks:
+        answering = await holding(house)
+        first = tasks.create_task(house.caller.post())
+        await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+        _, writer = await house.caller.connect()
+        writer.write(post(peer.REQUEST_BODY))
+        await house.seen_metric("gateway_waiting", 1)
+        writer.transport.abort()
+        answering.set()
+        assert (await first).status == 200
+        await house.seen(lambda: len(house.exchanges) == 2, "one is lost")
+        assert await house.metric("gateway_in_flight") == 0
+        assert await house.metric("gateway_buffered_bytes") == 0
+        assert (await house.caller.post()).status == 200
+
+
+# --- memory ---------------------------------------------------------------------
+
+TIGHT = {"max_body_bytes": 1000, "max_buffered_bytes": 2000}
+SMALL = {"max_response_bytes": 1000}
+
+
+async def test_bodies_beyond_the_memory_are_overloaded_and_the_rest_goes_on(run_house):
+    async with (
+        run_house(inbound=TIGHT, client=SMALL) as house,
+        asyncio.TaskGroup() as tasks,
+    ):
+        answering = await holding(house)
+        held = [tasks.create_task(house.caller.post(body_of(1000))) for _ in range(2)]
+        await house.seen(lambda: len(house.wallet.arrived) == 2, "nothing arrived")
+        assert await house.metric("gateway_buffered_bytes") == 2000
+        got = await house.caller.post(body_of(8))
+        assert (got.status, got.code) == (503, "overloaded")
+        assert got.problem["outcome"] == "not_sent"
+        assert "inbound.max_buffered_bytes" in got.problem["detail"]
+        answering.set()
+        assert [(await each).status for each in held] == [200, 200]
+        assert len(house.wallet.arrived) == 2
+        assert await house.metric("gateway_buffered_bytes") == 0
+        assert (await house.caller.post(body_of(1000))).status == 200
+
+
+async def test_answers_find_room_where_requests_hold_all_of_it(run_house):
+    """An answer cannot be refused: its exchange was carried out."""
+    async with (
+        run_house(inbound=TIGHT, client=SMALL) as house,
+        asyncio.TaskGroup() as tasks,
+    ):
+        house.wallet.answer = answer_of(house, 1000)
+        many = [tasks.create_task(house.caller.post(body_of(1000))) for _ in range(20)]
+        answers = [await each for each in many]
+        ended = {each.status for each in answers}
+        assert ended <= {200, 503}
+        assert 200 in ended
+        assert len(house.wallet.arrived) == [e.status for e in answers].count(200)
+        assert await house.metric("gateway_buffered_bytes") == 0
+
+
+async def test_a_chunked_answer_that_is_too_large_is_told_so_where_memory_is_tight(
+    run_house,
+):
+    async with run_house(inbound=TIGHT, client={"max_response_bytes": 2000}) as house:
+
+        def answer(request):
+            reply = answer_of(house, 5000)(request)
+            reply.headers.append(("Transfer-Encoding", "chunked"))
+            reply.body = b"1388\r\n" + reply.body + b"\r\n0\r\n\r\n"
+            return reply
+
+        house.wallet.answer = answer
+        got = await house.caller.post()
+        assert (got.status, got.code) == (502, "response_too_large")
+        assert await house.metric("gateway_buffered_bytes") == 0
+
+
+# --- callers that do not read ------------------------------------------------------
+
+
+async def deaf(house, size):
+    """Call, and read nothing of an answer that fits into no buffer on the way."""
+    house.wallet.answer = answer_of(house, size)
+    caller = socket.socket()
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    caller.settimeout(0)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(caller, ("127.0.0.1", house.caller.port))
+    await loop.sock_sendall(caller, post(peer.REQUEST_BODY))
+    return caller
+
+
+async def test_a_caller_that_does_not_read_is_cut_off_and_holds_no_place(run_house):
+    limits = {"write_timeout_s": 1, "max_concurrent": 1}
+    size = 8 << 20
+    async with run_house(inbound=limits) as house:
+        caller = await deaf(house, size)
+        with caller:
+            await house.seen_metric("gateway_buffered_bytes", size)
+            assert await house.metric("gateway_in_flight") == 0
+            house.wallet.answer = house.wallet.success
+            assert (await house.caller.post()).status == 200
+            await house.seen(lambda: len(house.exchanges) == 2, "it was not cut off")
+        line = house.exchanges[1]
+        assert (line["code"], line["delivered"]) == ("verified", False)
+        # AlipayHK's time and ours, but not the second that the caller had.
+        assert line["seconds"] - line["upstream_seconds"] < 1
+        assert house.exchanges[0]["delivered"] is True
+        series = (
+            f'gateway_answers_undelivered_total{{client="hk",route="{peer.TARGET}"}}'
+        )
+        assert await house.metric(series) == 1
+        assert await house.metric("gateway_buffered_bytes") == 0
+
+
+async def test_an_answer_that_the_end_cuts_off_was_not_delivered(run_house):
+    size = 8 << 20
+    async with run_house(route={"timeout_s": 3}) as house:
+        with await deaf(house, size):
+            await house.seen_metric("gateway_buffered_bytes", size)
+            house.gateway.stop()
+            house.gateway.stop()
+            await house.seen(lambda: house.exchanges, "no line for it")
+        (line,) = house.exchanges
+        assert (line["code"], line["delivered"]) == ("verified", False)
+        assert house.events("cut_off")[0]["requests"] == 1
