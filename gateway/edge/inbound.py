@@ -119,7 +119,7 @@ class Inbound:
             self._ended.set()
             if not record.code:  # cut off, because the gateway ends
                 _defect(record)
-            record.seconds = self._clock.monotonic() - started
+                record.seconds = self._clock.monotonic() - started
             self._observer(record)
         return response
 
@@ -148,9 +148,11 @@ class Inbound:
         except Exception as error:  # noqa: BLE001 - the last resort: fail closed
             record.error = _place_of(error)
             response = _defect(record)
+        record.seconds = self._clock.monotonic() - started
         if self.draining or not request.content.is_eof() or _is_last(request):
             response.force_close()
         self._memory.add(record.response_bytes)
+        record.delivered = False
         try:
             timeout_s = service.bounds.write_timeout_s
             record.delivered = await deliver(request, response, timeout_s)
