@@ -3,6 +3,7 @@
 from enum import StrEnum
 from math import ceil
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -23,6 +24,7 @@ from gateway.config.values import (
     Target,
     TokenDigest,
     TokenDigests,
+    is_never_public,
 )
 from gateway.documents import Section
 from gateway.protocol import HONG_KONG
@@ -117,6 +119,18 @@ class Client(Section):
     encrypted_content_type: MediaType = JSON_UTF8
     reuse_content_key: bool = False
     tls: Tls = Tls()
+
+    @model_validator(mode="after")
+    def _public(self) -> "Client":
+        # An address is never looked up, so that no resolver could refuse it.
+        host = urlsplit(self.upstream).hostname or ""
+        if self.public_addresses_only and is_never_public(host):
+            msg = (
+                "upstream is not in the public internet, and public_addresses_only "
+                "lets nothing else be connected to"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class Route(Section):

@@ -1,6 +1,7 @@
 """The kinds of values that stand in a config.yaml, and what each must be."""
 
 import re
+import socket
 from datetime import timedelta, timezone
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -133,6 +134,22 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
+
+
+def is_never_public(host: str) -> bool:
+    """Tell whether a host is an address outside the public internet.
+
+    A name may be one all the same: whoever looks it up has to see. Addresses are
+    known in every form that the operating system takes, such as 127.1.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        try:
+            address = ip_address(socket.inet_aton(host))
+        except OSError:
+            return host.lower() == "localhost"
+    return not address.is_global or address.is_multicast
 
 
 def _ip(host: str) -> IPv4Address | IPv6Address | str:

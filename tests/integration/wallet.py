@@ -64,7 +64,9 @@ class Wallet:
         self.port = 0
         self.answer: Answer = self.success
         self.close_after: int | None = None
+        self.server: asyncio.Server
         self.writer: asyncio.StreamWriter | None = None
+        self.writers: list[asyncio.StreamWriter] = []
 
     def success(self, request):
         return self.signed(request, peer.SUCCESS)
@@ -111,17 +113,25 @@ class Wallet:
         return reply
 
     @asynccontextmanager
-    async def listening(self, ssl=None) -> AsyncIterator["Wallet"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=ssl)
+    async def listening(self, ssl=None, port=0) -> AsyncIterator["Wallet"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port, ssl=ssl)
+        self.server = server
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
         finally:
             server.close()
 
+    def down(self):
+        """Listen no more, and cut every connection."""
+        self.server.close()
+        for writer in self.writers:
+            writer.transport.abort()
+
     async def _serve(self, reader, writer):
         self.connections += 1
         self.writer = writer
+        self.writers.append(writer)
         number = self.connections
         try:
             while (request := await _read(reader, number)) is not None:
