@@ -80,6 +80,10 @@ class Telemetry:
         self.metrics.breaker_changed(client, state)
         self.events.event(f"breaker_{state.name.lower()}", client=client)
 
+    def breaker_stands(self, client: str, state: BreakerState) -> None:
+        """Note where the breaker stands that a client has from now on."""
+        self.metrics.breaker_changed(client, state)
+
 
 class Gateway:
     """A gateway in this process. Make it where an event loop runs.
@@ -350,7 +354,7 @@ class Gateway:
         """End a plant that was replaced, once its last exchange must be over."""
         plant.retire()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_longest_timeout(plant.settings) + _MARGIN_S):
+            async with asyncio.timeout(_longest_exchange(plant.settings) + _MARGIN_S):
                 await self._stopping.wait()
                 return
         self._plants.remove(plant)
@@ -381,6 +385,13 @@ def _fixed(settings: Settings) -> tuple[object, ...]:
 
 def _tolerances(settings: Settings) -> dict[str, float]:
     return {client.name: client.clock_tolerance_s for client in settings.clients}
+
+
+def _longest_exchange(settings: Settings) -> float:
+    """Give the longest from a request's head until AlipayHK's last answer to it."""
+    inbound = settings.inbound
+    waits = inbound.body_timeout_s + inbound.queue_timeout_s
+    return waits + _longest_timeout(settings)
 
 
 def _longest_timeout(settings: Settings) -> float:

@@ -65,6 +65,10 @@ class PlantListener(KeyringListener, CertificatesListener, Protocol):
         """Note that a client's breaker opened, is probing, or closed."""
         ...
 
+    def breaker_stands(self, client: str, state: BreakerState) -> None:
+        """Note where the breaker stands that a client has from now on."""
+        ...
+
 
 class Plant:
     """One configuration at work. A reload starts a new one and ends the old.
@@ -90,13 +94,12 @@ class Plant:
         self.admin_tls: Certificates | None = None
         self._memory = memory
         self._listener = listener
-        self._before = before
+        self._policy_before = before.policy if before else None
         self._ending = asyncio.Event()
         self._started: asyncio.Future[Service] = (
             asyncio.get_running_loop().create_future()
         )
         self._certificates: dict[str, Certificates] = {}
-        self._breakers: list[Breaker] = []
         self._stores = {
             client.name: KeyStore(
                 client.name,
@@ -108,7 +111,14 @@ class Plant:
             )
             for client in settings.clients
         }
+        self._breakers = {
+            client.name: (before.breaker(client) if before else None)
+            or self._breaker(client)
+            for client in settings.clients
+        }
         self._watching: list[asyncio.Task[None]] = []
+        if before is None:
+            self._tell_breakers()
 
     @property
     def limits(self) -> Limits:
@@ -139,25 +149,15 @@ class Plant:
             await store.reload()
 
     def tell(self) -> None:
-        """Tell the listener what is in use, and from now on of each change.
-
-        The plant before has nothing more to say, and is let go.
-        """
-        if self._before is not None:
-            self._before.retire_breakers()
-            self._before = None
+        """Tell the listener what is in use, and from now on of each change."""
         for store in self._stores.values():
             store.tell()
+        self._tell_breakers()
 
     def retire(self) -> None:
         """Stop watching; exchanges under way have their keyring already."""
         for task in self._watching:
             task.cancel()
-
-    def retire_breakers(self) -> None:
-        """Tell of open breakers as closed: those of the next plant begin so."""
-        for breaker in self._breakers:
-            breaker.retire()
 
     def end(self) -> None:
         """Close the upstreams and stop watching. Cuts exchanges under way."""
@@ -171,6 +171,17 @@ class Plant:
             if (each.name, each.keyring) == (client.name, client.keyring) and ring:
                 return ring.generation
         return 0
+
+    def breaker(self, client: config.Client) -> Breaker | None:
+        """Give the same client's breaker, if it is to the same host; else None."""
+        for each in self.settings.clients:
+            if (each.name, each.upstream, each.breaker) == (
+                client.name,
+                client.upstream,
+                client.breaker,
+            ):
+                return self._breakers[each.name]
+        return None
 
     def reasons(self) -> list[str]:
         """Give why exchanges of some client cannot be carried out."""
@@ -242,6 +253,8 @@ class Plant:
         return Service(self.policy, Relay(CLOCK, ENTROPY), bounds)
 
     def _policy(self, routes: list[Route]) -> Policy:
+        # Not kept: a chain of plants would keep the keys of all of them.
+        before, self._policy_before = self._policy_before, None
         return Policy(
             Routes(routes),
             Callers(
@@ -251,7 +264,7 @@ class Plant:
             {each.name: _permits(each, routes) for each in self.settings.callers},
             mode=self.settings.policy,
             monotonic=CLOCK.monotonic,
-            before=self._before.policy if self._before else None,
+            before=before,
         )
 
     def _listener_tls(
@@ -283,12 +296,6 @@ class Plant:
                 public_only=each.public_addresses_only,
             )
         )
-        breaker = Breaker(
-            BreakerSettings(each.breaker.failures, each.breaker.open_s),
-            CLOCK.monotonic,
-            partial(self._listener.breaker_changed, each.name),
-        )
-        self._breakers.append(breaker)
         return Client(
             each.name,
             each.client_id,
@@ -305,9 +312,20 @@ class Plant:
             each.send_key_version,
             each.encrypted_content_type,
             each.reuse_content_key,
-            breaker,
+            self._breakers[each.name],
             each.retries,
         )
+
+    def _breaker(self, client: config.Client) -> Breaker:
+        return Breaker(
+            BreakerSettings(client.breaker.failures, client.breaker.open_s),
+            CLOCK.monotonic,
+            partial(self._listener.breaker_changed, client.name),
+        )
+
+    def _tell_breakers(self) -> None:
+        for name, breaker in self._breakers.items():
+            self._listener.breaker_stands(name, breaker.state)
 
     def reasons_of(self, name: str) -> list[str]:
         """Give why exchanges of this client cannot be carried out."""

@@ -89,11 +89,6 @@ class Breaker:
             if probe:
                 self._probing = False
 
-    def retire(self) -> None:
-        """Be told of as closed, and of nothing more: another one takes its place."""
-        self._change(BreakerState.CLOSED)
-        self._on_change = lambda _: None
-
     def _admit(self) -> bool:
         """Give whether this attempt is the probe."""
         if self.state is BreakerState.CLOSED:

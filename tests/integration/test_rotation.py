@@ -1,15 +1,23 @@
 """Keys that change in the folder while the gateway runs."""
 
 import asyncio
+import gc
 import os
 import re
+import weakref
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from gateway.keys import formats
 from tests import peer
-from tests.integration.conftest import point_at, write_config, write_private, write_ring
+from tests.integration.caller import read_answer
+from tests.integration.conftest import (
+    change,
+    write_config,
+    write_private,
+    write_ring,
+)
 
 ROTATED = """\
 generation: 2
@@ -378,23 +386,48 @@ async def test_a_plant_that_was_replaced_ends_after_its_last_exchange(
     run_house, monkeypatch
 ):
     monkeypatch.setattr("gateway.app._MARGIN_S", 0.1)
-    async with run_house(route={"timeout_s": 0.1}) as house:
+    quick = {"body_timeout_s": 0.1}
+    async with run_house(inbound=quick, route={"timeout_s": 0.1}) as house:
         house.gateway.reload()
         await house.seen(lambda: house.events("reloaded"), "no reload")
         await house.seen(lambda: len(house.gateway._plants) == 1, "the old one stays")
         assert (await house.caller.post()).status == 200
 
 
-async def test_a_breaker_that_was_open_is_not_shown_open_after_a_reload(run_house):
-    async with run_house(client={"breaker": {"failures": 1}}) as house:
-        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-        await point_at(house, server)
-        server.close()
-        await server.wait_closed()
-        await house.caller.post()
-        series = 'gateway_breaker_state{client="hk"}'
-        assert await house.metric(series) == 2
-        before = len(house.events("reloaded"))
-        house.gateway.reload()
-        await house.seen(lambda: len(house.events("reloaded")) > before, "no reload")
-        assert await house.metric(series) == 0
+async def test_a_body_that_arrives_after_a_reload_is_carried_out(
+    run_house, monkeypatch
+):
+    """It began with the configuration before, which must still be there for it."""
+    monkeypatch.setattr("gateway.app._MARGIN_S", 0)
+    async with run_house(route={"timeout_s": 0.2}) as house:
+        reader, writer = await house.caller.connect()
+        body = peer.REQUEST_BODY
+        head = f"POST {peer.TARGET} HTTP/1.1\r\nHost: g\r\nContent-Length: {len(body)}"
+        writer.write(head.encode() + b"\r\n\r\n" + body[:9])
+        await house.seen_metric("gateway_buffered_bytes", 9)
+        await change(house, lambda settings: settings["routes"][0].update(timeout_s=9))
+        await asyncio.sleep(0.4)  # longer than the deadline of the one before
+        writer.write(body[9:])
+        assert (await read_answer(reader)).status == 200
+        writer.close()
+
+
+async def test_a_configuration_that_was_replaced_is_kept_by_nothing(
+    run_house, monkeypatch
+):
+    """Else a key that was destroyed would stay in memory for as long as we run."""
+    monkeypatch.setattr("gateway.app._MARGIN_S", 0)
+    quick = {"body_timeout_s": 0.05}
+    async with run_house(inbound=quick, route={"timeout_s": 0.05}) as house:
+        first = weakref.ref(house.gateway._plant)
+        assert (await house.caller.post()).status == 200
+        for seconds in (0.06, 0.07):
+            await change(
+                house, lambda s, to=seconds: s["routes"][0].update(timeout_s=to)
+            )
+
+        def gone():
+            gc.collect()
+            return first() is None
+
+        await house.seen(gone, "something keeps it")

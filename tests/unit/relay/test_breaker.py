@@ -43,14 +43,6 @@ def scene():
     return Scene()
 
 
-def test_one_that_is_replaced_is_told_as_closed_and_then_no_more(scene):
-    scene.fail(UpstreamUnavailable("x"), times=3)
-    scene.breaker.retire()
-    scene.now += 10.0
-    scene.fail(UpstreamUnavailable("x"), times=3)
-    assert scene.changes == [OPEN, CLOSED]
-
-
 FAILURES = [UpstreamUnavailable("x"), UpstreamTimeout("x")]
 
 
