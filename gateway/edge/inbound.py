@@ -119,6 +119,7 @@ class Inbound:
             self._ended.set()
             if not record.code:  # cut off, because the gateway ends
                 _defect(record)
+                record.delivered = False
                 record.seconds = self._clock.monotonic() - started
             self._observer(record)
         return response

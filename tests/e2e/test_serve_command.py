@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -157,6 +158,58 @@ def test_sighup_takes_up_a_new_configuration(workplace):
         first_line(serve.stderr, '"reloaded"')
         status, _, body = post(serve.inbound, **{"Gateway-Encrypt": "false"})
         assert (status, json.loads(body)["code"]) == (400, "encryption_required")
+
+
+@contextmanager
+def half_a_request(serve):
+    """Have a request under way, of which the gateway waits for the rest."""
+    host, port = serve.inbound.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as caller:
+        head = f"POST {TARGET} HTTP/1.1\r\nHost: g\r\nContent-Length: {len(BODY)}"
+        caller.sendall(head.encode() + b"\r\nExpect: 100-continue\r\n\r\n")
+        assert caller.recv(100).startswith(b"HTTP/1.1 100")
+        yield caller
+
+
+def test_a_second_signal_ends_it_with_status_1_and_says_what_was_cut(workplace):
+    with simulator(workplace), serving(workplace) as serve, half_a_request(serve):
+        serve.send_signal(signal.SIGTERM)
+        first_line(serve.stderr, '"draining"')
+        serve.send_signal(signal.SIGTERM)
+        output, errors = serve.communicate(timeout=10)
+    assert serve.returncode == 1
+    events = [json.loads(line) for line in errors.splitlines()]
+    assert [event["event"] for event in events] == ["cut_off", "stopped"]
+    assert events[0]["requests"] == events[1]["cut_off"] == 1
+    assert [json.loads(line)["outcome"] for line in output.splitlines()] == ["not_sent"]
+
+
+def test_a_second_signal_with_nothing_under_way_is_status_0(workplace):
+    config = workplace / "config.yaml"
+    text = config.read_text().replace("inbound:", "inbound:\n  drain_grace_s: 3600", 1)
+    config.write_text(text)
+    with serving(workplace) as serve:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            serve.send_signal(number)
+        assert serve.wait(timeout=10) == 0
+        events = [json.loads(line)["event"] for line in serve.stderr]
+    assert events[-1] == "stopped"
+    assert "cut_off" not in events
+
+
+def test_what_is_under_way_at_sigterm_is_finished_with_status_0(workplace):
+    with (
+        simulator(workplace),
+        serving(workplace) as serve,
+        half_a_request(serve) as caller,
+    ):
+        serve.send_signal(signal.SIGTERM)
+        first_line(serve.stderr, '"draining"')
+        caller.sendall(BODY)
+        assert caller.recv(100).startswith(b"HTTP/1.1 200")
+        output, _ = serve.communicate(timeout=20)
+    assert serve.returncode == 0
+    assert json.loads(output)["code"] == "verified"
 
 
 def test_a_log_that_nobody_reads_any_more_stops_no_traffic(workplace):

@@ -1,12 +1,15 @@
 """Draining, readiness, logs and metrics of a running gateway."""
 
 import asyncio
+import contextlib
 import io
 import json
 
 import pytest
+import yaml
 
 from tests import peer
+from tests.integration.caller import read_answer
 
 ROUTE = f'client="hk",route="{peer.TARGET}"'
 
@@ -32,6 +35,149 @@ async def test_what_is_under_way_is_finished_before_the_end(house):
     assert b"draining" in ready.body
     assert isinstance(refused[0], ConnectionRefusedError)
     assert house.events("draining")[0]["in_flight"] == 1
+
+
+async def connect_for_ever(house):
+    while True:
+        # One that nobody accepted any more is reset as the listener closes.
+        with contextlib.suppress(ConnectionResetError):
+            _, writer = await house.caller.connect()
+            writer.close()
+        await asyncio.sleep(0.02)
+
+
+async def test_readiness_goes_down_before_the_listener_does(run_house):
+    """Whoever spreads the load has to notice first."""
+    async with run_house(inbound={"drain_grace_s": 1}) as house:
+        answering = asyncio.Event()
+
+        async def answer(request):
+            await answering.wait()
+            return house.wallet.success(request)
+
+        house.wallet.answer = answer
+        async with asyncio.TaskGroup() as tasks:
+            under_way = tasks.create_task(house.caller.post())
+            await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+            house.gateway.stop()
+            ready = await house.admin_get("/readyz")
+            live = await house.admin_get("/livez")
+            assert (ready.status, live.status) == (503, 200)
+            late = tasks.create_task(house.caller.post())  # still accepted
+            await house.seen(lambda: len(house.wallet.arrived) == 2, "it was refused")
+
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.wait_for(connect_for_ever(house), 10)
+            answering.set()
+        answers = [under_way.result(), late.result()]
+        assert [each.status for each in answers] == [200, 200]
+
+
+async def test_an_answer_while_draining_ends_its_connection(house):
+    answering = asyncio.Event()
+
+    async def answer(request):
+        await answering.wait()
+        return house.wallet.success(request)
+
+    house.wallet.answer = answer
+    reader, writer = await house.caller.connect()
+    body = peer.REQUEST_BODY
+    head = f"POST {peer.TARGET} HTTP/1.1\r\nHost: g\r\nContent-Length: {len(body)}"
+    writer.write(head.encode() + b"\r\n\r\n" + body)
+    await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+    house.gateway.stop()
+    await house.seen(lambda: house.events("draining"), "no draining")
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.wait_for(connect_for_ever(house), 10)
+    answering.set()
+    got = await read_answer(reader)
+    assert (got.status, got.header("Connection")) == (200, "close")
+    assert await reader.read() == b""
+    writer.close()
+    await house.seen(lambda: house.events("stopped"), "it goes on")
+    assert house.events("stopped")[0]["cut_off"] == 0
+    assert house.events("cut_off") == []
+
+
+async def test_a_second_signal_ends_it_at_once_and_counts_what_it_cut(house):
+    house.wallet.answer = lambda _: asyncio.Event().wait()
+    async with asyncio.TaskGroup() as tasks:
+        calls = [tasks.create_task(outcome(house.caller.post())) for _ in range(3)]
+        await house.seen(lambda: len(house.wallet.arrived) == 3, "nothing arrived")
+        house.gateway.stop()
+        await house.seen(lambda: house.events("draining"), "no draining")
+        house.gateway.stop()
+        await house.seen(lambda: house.events("stopped"), "it goes on")
+    assert [call.result() for call in calls] == ["cut"] * 3
+    assert house.events("cut_off")[0]["requests"] == 3
+    assert house.events("stopped")[0]["cut_off"] == 3
+    assert [(line["code"], line["outcome"]) for line in house.exchanges] == [
+        ("internal_error", "unknown")
+    ] * 3
+    assert not any(line["delivered"] for line in house.exchanges)
+
+
+async def outcome(call):
+    try:
+        return (await call).status
+    except (OSError, asyncio.IncompleteReadError):
+        return "cut"
+
+
+async def test_a_second_signal_with_nothing_under_way_cuts_nothing(run_house):
+    async with run_house(inbound={"drain_grace_s": 60}) as house:
+        house.gateway.stop()
+        house.gateway.stop()
+        await house.seen(lambda: house.events("stopped"), "it waits for its grace")
+        assert house.events("stopped")[0]["cut_off"] == 0
+        assert house.events("cut_off") == []
+
+
+BROKEN = {
+    "no YAML": lambda _: "clients: [",
+    "an unknown key": lambda s: {**s, "clientz": []},
+    "a client of nobody": lambda s: {
+        **s,
+        "routes": [{**s["routes"][0], "client": "x"}],
+    },
+    "no keyring": lambda s: {**s, "clients": [{**s["clients"][0], "keyring": "no"}]},
+    "no certificate": lambda s: {
+        **s,
+        "clients": [{**s["clients"][0], "tls": {"ca_file": "no.crt"}}],
+    },
+    "another address": lambda s: {
+        **s,
+        "inbound": {**s["inbound"], "listen": "127.0.0.1:1"},
+    },
+    "tls at last": lambda s: {
+        **s,
+        "admin": {**s["admin"], "tls": {"certificate": "a", "private_key": "b"}},
+    },
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN.keys())
+async def test_a_reload_is_whole_or_not_at_all(house, broken):
+    """The route that comes with the mistake is not taken either."""
+    before = house.file.read_text()
+    settings = yaml.safe_load(before)
+    settings["routes"].append({"path": "/new", "client": "hk"})
+    result = broken(settings)
+    text = result if isinstance(result, str) else yaml.safe_dump(result)
+    house.file.write_text(text)
+    house.gateway.reload()
+    await house.seen(lambda: house.events("reload_refused"), "it was not refused")
+    assert house.events("reload_refused")[0]["reason"]
+    assert (await house.caller.post()).status == 200
+    assert (await house.caller.post(target="/new")).status == 404
+    assert len(house.gateway._plants) == 1
+    good = yaml.safe_load(before)
+    good["routes"].append({"path": "/new", "client": "hk"})
+    house.file.write_text(yaml.safe_dump(good))
+    house.gateway.reload()
+    await house.seen(lambda: house.events("reloaded"), "no reload")
+    assert (await house.caller.post(target="/new")).status == 200
 
 
 async def test_health_is_told_on_the_admin_listener_alone(house):
