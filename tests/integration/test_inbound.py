@@ -78,7 +78,6 @@ INVALID = {
     "a header of 20 KiB": with_headers("X: " + "x" * 20480),
     "129 headers": with_headers(*(f"X{n}: y" for n in range(200))),
     "a target of 20 KiB": request(f"POST /{'x' * 20480} HTTP/1.1"),
-    "a CONNECT to nothing": b"CONNECT \r\n\r\n",
     "a compressed body": with_headers("Content-Encoding: gzip"),
     "an upgrade": with_headers("Upgrade: websocket"),
     "an expectation": with_headers("Expect: coffee"),
@@ -118,6 +117,13 @@ async def test_an_invalid_request_is_a_problem_and_nothing_is_sent(house, data):
     assert got.header("Gateway-Exchange-Id") == got.problem["exchange_id"]
     assert house.wallet.arrived == []
     assert house.exchanges[-1]["code"] == "invalid_request"
+
+
+async def test_a_connect_that_names_nothing_is_answered_and_ends_the_connection(house):
+    got = await house.caller.raw(b"CONNECT \r\n\r\n")
+    assert (got.status, got.code) == (404, "unknown_route")
+    assert got.problem["outcome"] == "not_sent"
+    assert house.wallet.arrived == []
 
 
 async def test_the_legacy_envelope_is_called_by_its_name(house):

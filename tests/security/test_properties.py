@@ -544,8 +544,14 @@ async def test_p12_a_skewed_clock_is_seen_before_it_hurts(house):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda ring: (ring / "partner-1.pem").chmod(0o640), "others may read or write it"),
-        (lambda ring: (ring / "partner-1.pem").chmod(0o602), "others may read or write it"),
+        (
+            lambda ring: (ring / "partner-1.pem").chmod(0o640),
+            "others may read or write it",
+        ),
+        (
+            lambda ring: (ring / "partner-1.pem").chmod(0o602),
+            "others may read or write it",
+        ),
         (lambda ring: (ring / "platform-1.pem").chmod(0o666), "others may write to it"),
         (lambda ring: (ring / "keyring.yaml").chmod(0o664), "others may write to it"),
         (lambda ring: ring.chmod(0o777), "others may write to its folder"),

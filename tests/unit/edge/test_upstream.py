@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import ssl
-from contextlib import ExitStack, asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager
 from types import SimpleNamespace
 
 import aiohttp
