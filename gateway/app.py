@@ -5,8 +5,10 @@ Whoever wants to know what talks to what reads this file and `gateway.plant`.
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -31,8 +33,19 @@ from gateway.telemetry.metrics import Metrics
 _MARGIN_S: Final = 5.0
 """Beyond the longest route's deadline, for what is under way to finish."""
 
+_QUIET_S: Final = 5.0
+"""Between two lines of the same error of the loop."""
+
 _CUT_S: Final = 0.5
 """For connections to close, once nothing is waited for any more."""
+
+
+@dataclass(slots=True)
+class _Repeated:
+    """An error that may come often, and what of it was not told yet."""
+
+    quiet_until: float = 0.0
+    untold: int = 0
 
 
 class Telemetry:
@@ -112,6 +125,7 @@ class Gateway:
         self._cutting = asyncio.Event()
         self._reload_wanted = asyncio.Event()
         self._tls: dict[str, LiveContext] = {}
+        self._loop_errors: dict[str, _Repeated] = {}
 
     async def run(
         self, started: Callable[[Listener, Listener], None] = lambda *_: None
@@ -361,11 +375,23 @@ class Gateway:
         plant.end()
 
     def _on_loop_error(
-        self, _: asyncio.AbstractEventLoop, context: dict[str, object]
+        self, loop: asyncio.AbstractEventLoop, context: dict[str, object]
     ) -> None:
-        """Log that something failed outside of any exchange, without its text."""
+        """Log that something failed outside of any exchange, without its text.
+
+        Not each time: where descriptors run out, asyncio says so thousands of times.
+        """
         error = context.get("exception")
-        self._telemetry.events.event("loop_error", error=type(error).__name__)
+        name = type(error).__name__
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number else None
+        known = self._loop_errors.setdefault(f"{name} {number}", _Repeated())
+        known.untold += 1
+        if loop.time() >= known.quiet_until:
+            self._telemetry.events.event(
+                "loop_error", error=name, reason=reason, times=known.untold
+            )
+            known.quiet_until, known.untold = loop.time() + _QUIET_S, 0
 
 
 def _where(listen: Listen) -> tuple[str, int] | Path:
