@@ -6,7 +6,7 @@ FUZZ_SECONDS ?= 20
 DEPS := pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage check fuzz timing audit sbom format bench lock \
+.PHONY: help demo test coverage chaos check fuzz timing audit sbom format bench lock \
     docker-steps clean
 
 help: ## list the targets
@@ -24,6 +24,10 @@ coverage: .venv/test .venv-vendor/done ## run all tests and hold the coverage bo
 	$(BIN)/python -m coverage report --fail-under=95
 	$(BIN)/python -m coverage report --fail-under=100 \
 	    --include='gateway/protocol/*,gateway/keys/keyring.py,gateway/relay/*'
+
+chaos: .venv/test ## run the tests of faults and load that take minutes
+	$(BIN)/python -m pytest -q -m 'chaos and not alone' -n $(JOBS) tests/chaos
+	$(BIN)/python -m pytest -q -m 'chaos and alone' -p no:randomly tests/chaos
 
 check: .venv/check ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
