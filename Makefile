@@ -26,8 +26,7 @@ coverage: .venv/test .venv-vendor/done ## run all tests and hold the coverage bo
 	    --include='gateway/protocol/*,gateway/keys/keyring.py,gateway/relay/*'
 
 chaos: .venv/test ## run the tests of faults and load that take minutes
-	$(BIN)/python -m pytest -q -m 'chaos and not alone' -n $(JOBS) tests/chaos
-	$(BIN)/python -m pytest -q -m 'chaos and alone' -p no:randomly tests/chaos
+	$(BIN)/python -m pytest -q -m chaos -n $(JOBS) tests/chaos
 
 check: .venv/check ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -324,8 +324,21 @@ async def test_one_signer_serves_concurrent_requests(house, partner_key):
         )
 
 
-async def test_private_addresses_can_be_refused(run_house):
-    async with run_house(client={"public_addresses_only": True}) as house:
+async def test_private_addresses_can_be_refused(run_house, monkeypatch):
+    """By name, wherever it leads; a private address itself is refused at the start."""
+    with pytest.raises(SetupError, match="not in the public internet"):
+        async with run_house(client={"public_addresses_only": True}):
+            pass
+    loop = asyncio.get_running_loop()
+    look_up = loop.getaddrinfo
+
+    async def rebound(host, *args, **kwargs):
+        name = "127.0.0.1" if host == "open.example" else host
+        return await look_up(name, *args, **kwargs)
+
+    monkeypatch.setattr(loop, "getaddrinfo", rebound)
+    client = {"public_addresses_only": True, "upstream": "https://open.example:1"}
+    async with run_house(client=client) as house:
         got = await house.caller.post()
         assert (got.code, got.problem["outcome"]) == (
             "upstream_unavailable",
