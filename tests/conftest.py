@@ -15,6 +15,7 @@ Hypothesis runs the profile "dev" (new examples each time) or, where CI is set,
 """
 
 import os
+import signal
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import (
@@ -24,6 +25,11 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 from hypothesis import HealthCheck, settings
 
 from gateway.protocol import PublicKey
+
+# Whatever started the tests (nohup, a runner in the background) may ignore these, and
+# processes that the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Examples that use RSA take milliseconds, and this machine may be busy: no
 # deadlines, and no complaint about slow data.
