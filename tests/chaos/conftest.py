@@ -68,6 +68,7 @@ class Served:
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 24,
+            env=_without_coverage() if limits else None,
             preexec_fn=(lambda: _lower(limits)) if limits else None,
         )
         self._readers = [
@@ -119,6 +120,11 @@ class Served:
         stat = Path(f"/proc/{self.process.pid}/stat").read_text()
         user, system = stat.rpartition(")")[2].split()[11:13]
         return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def _without_coverage():
+    """Give the environment without coverage, which cannot write within such limits."""
+    return {k: v for k, v in os.environ.items() if not k.startswith("COVERAGE")}
 
 
 def _lower(limits):
