@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from gateway.protocol.diagnosis import Pair, Standing, examine
+from gateway.protocol.fields import EncryptField
 from tests import peer
 
 BODY = '{"id":"1","name":"A/B 香港 <x>","price":1.5,"list":[1,2]}'.encode()
@@ -98,6 +99,21 @@ def test_a_cipher_that_nothing_explains_is_said_to_be_unknown(partner_key, pairs
     envelope = examine(header, body, pairs, to_us=True)
     assert codes(envelope) == ["wrapped_oaep", "cipher_unknown"]
     assert envelope.plaintext is None
+
+
+def test_oaep_that_looks_like_the_other_padding_is_told_as_oaep(partner_key, pairs):
+    """One in some hundred does, by chance: 00 02, no zero for a while, then one."""
+    numbers = partner_key.private_numbers()
+    modulus = numbers.public_numbers.n
+    body = peer.seal(BODY, bytes(32))
+    while True:
+        header = oaep(partner_key, hashes.SHA1(), hashes.SHA1())
+        wrapped = EncryptField.parse(header).wrapped_key
+        padded = pow(int.from_bytes(wrapped), numbers.d, modulus).to_bytes(256)
+        if padded[:2] == b"\0\2" and 0 not in padded[2:10] and 0 in padded[10:]:
+            break
+    envelope = examine(header, body, pairs, to_us=True)
+    assert codes(envelope) == ["wrapped_oaep", "cipher_unknown"]
 
 
 # --- what is wrapped ---------------------------------------------------------
