@@ -9,7 +9,6 @@ All attempts share one deadline, the shorter of the route's and the caller's own
 
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import count
 from typing import Final
 
 from gateway.errors import ExchangeError, Outcome, Overloaded
@@ -64,7 +63,8 @@ class Delivery:
         if call.deadline is not None:
             deadline = min(deadline, call.deadline)
         unsettled: ExchangeError | None = None
-        for repeat in count():
+        repeat = 0
+        while True:
             if repeat:
                 draft = replace(draft, time=self._time(route.client))
             try:
@@ -82,7 +82,7 @@ class Delivery:
                     answered = error.outcome is Outcome.ANSWERED
                     raise (error if answered else unsettled or error) from error
             await self._clock.sleep(pause)
-        raise AssertionError
+            repeat += 1
 
     async def _sign(
         self, client: Client, ring: Keyring, draft: Draft, record: ExchangeRecord
