@@ -5,15 +5,22 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
 from gateway.edge.reasons import reason_of
 from gateway.errors import SetupError
+
+_HANDSHAKE_S: Final = 10.0
+"""For TLS to come about. Until then a connection is nobody's: no bound but this
+one holds for it, and asyncio's own is a minute."""
+
+_BACKLOG: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +32,7 @@ class Listener:
     """
 
     address: str
-    _site: web.BaseSite
+    _server: asyncio.Server
 
     @property
     def port(self) -> int:
@@ -35,7 +42,7 @@ class Listener:
 
     async def stop_accepting(self) -> None:
         """Close the listening socket; connections that are open stay open."""
-        await self._site.stop()
+        self._server.close()
 
 
 @asynccontextmanager
@@ -58,32 +65,65 @@ async def listening(
         SetupError: the address cannot be bound.
     """
     await runner.setup()
-    ours: tuple[int, int] | None = None
     try:
-        site = _site(runner, where, tls)
+        with _told(setting, where):
+            server = await _bind(runner.server, where, tls)
+        ours = _identity(where)
         try:
-            if isinstance(where, Path):
-                _clear(where)
-            await site.start()
-            ours = _identity(where)
-        except OSError as error:
-            address = _address(where)
-            msg = f"{setting}: {address} cannot be listened on: {reason_of(error)}"
-            raise SetupError(msg) from error
-        bound = where if isinstance(where, Path) else runner.addresses[0][:2]
-        yield Listener(_address(bound), site)
+            yield Listener(_address(_bound(server, where)), server)
+        finally:
+            server.close()
+            if isinstance(where, Path) and ours == _identity(where):
+                await asyncio.to_thread(where.unlink, missing_ok=True)
     finally:
         await runner.cleanup()
-        if isinstance(where, Path) and ours is not None and _identity(where) == ours:
-            await asyncio.to_thread(where.unlink, missing_ok=True)
 
 
-def _site(
-    runner: web.BaseRunner, where: tuple[str, int] | Path, tls: ssl.SSLContext | None
-) -> web.BaseSite:
+@contextmanager
+def _told(setting: str, where: tuple[str, int] | Path) -> Iterator[None]:
+    """Say of an address that cannot be bound where it stands, and why."""
+    try:
+        yield
+    except OSError as error:
+        address = _address(where)
+        msg = f"{setting}: {address} cannot be listened on: {reason_of(error)}"
+        raise SetupError(msg) from error
+
+
+async def _bind(
+    protocols: web.Server | None,
+    where: tuple[str, int] | Path,
+    tls: ssl.SSLContext | None,
+) -> asyncio.Server:
+    """Bind as aiohttp's sites do, which cannot bound a handshake."""
+    assert protocols is not None  # noqa: S101 - the runner is set up
+    handshake_s = _HANDSHAKE_S if tls else None
+    loop = asyncio.get_running_loop()
     if isinstance(where, Path):
-        return web.UnixSite(runner, where, ssl_context=tls)
-    return web.TCPSite(runner, *where, ssl_context=tls)
+        _clear(where)
+        return await loop.create_unix_server(
+            protocols,
+            where,
+            ssl=tls,
+            backlog=_BACKLOG,
+            ssl_handshake_timeout=handshake_s,
+        )
+    return await loop.create_server(
+        protocols,
+        *where,
+        ssl=tls,
+        backlog=_BACKLOG,
+        ssl_handshake_timeout=handshake_s,
+    )
+
+
+def _bound(
+    server: asyncio.Server, where: tuple[str, int] | Path
+) -> tuple[str, int] | Path:
+    if isinstance(where, Path):
+        return where
+    host, port = server.sockets[0].getsockname()[:2]
+    return host, port
 
 
 def _clear(path: Path) -> None:

@@ -390,3 +390,20 @@ async def test_the_certificate_shown_to_alipayhk_is_swapped_live(
         got = await house.caller.post()
         assert (got.status, got.code) == (503, "upstream_unavailable")
         assert "certificate does not verify" in got.problem["detail"]
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"\x16\x03\x01\x02\x00"], ids=["silent", "stalled"]
+)
+async def test_a_handshake_that_does_not_come_to_its_end_is_given_up(
+    run_house, authority, monkeypatch, said
+):
+    """It is no connection yet that max_connections could count."""
+    monkeypatch.setattr("gateway.edge.listener._HANDSHAKE_S", 0.3)
+    async with run_house(inbound={"tls": PLAIN}, callers=[BY_TOKEN]) as house:
+        reader, writer = await house.caller.connect()  # without TLS
+        writer.write(said)
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(reader.read(), return_exceptions=True)
+        writer.close()
+        assert house.events("loop_error") == []
