@@ -106,6 +106,7 @@ class Plant:
                 KeyringFolder(client.keyring),
                 partial(self_test, entropy=ENTROPY),
                 listener,
+                now=CLOCK.now,
                 at_least=before.generation(client) if before else 0,
                 quiet=before is not None,
             )

@@ -2,23 +2,25 @@
 
     pre-active ──▶ active ◀──▶ deactivated
         │                          │
-        └──────▶ destroyed ◀───────┴──── compromised
+        └──────▶ destroyed ◀───────┴──── compromised ◀── from anywhere
 
 Steps are values: nothing is read or written here (`backends.folder` does that), so a
 step may be tried before it is taken. Each raises the generation. A step that must
 not be taken is refused with what to do instead; nothing returns from compromised or
-destroyed. States are NIST SP 800-57's: see `KeyState`.
+destroyed. States are NIST SP 800-57's: see `KeyState`. A step that is to be taken
+later is a plan, which `gateway.keys.schedule` makes and carries out.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from itertools import zip_longest
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.errors import KeyringError
-from gateway.keys.manifest import Entry, Manifest
-from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyState, Use
+from gateway.keys.manifest import Entry, Manifest, Share, format_moment
+from gateway.keys.model import HELD, PARTNER_USES, PLATFORM_USES, KeyState, Use
 
 
 class Party(StrEnum):
@@ -31,6 +33,10 @@ class Party(StrEnum):
     def uses(self) -> frozenset[Use]:
         """What this party's keys may be for."""
         return PARTNER_USES if self is Party.PARTNER else PLATFORM_USES
+
+
+Which: TypeAlias = tuple[Party, str, Use | None]
+"""One key: whose, its version, and its use where a version has a key for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,17 @@ EMPTY: Final = Manifest(generation=1, partner=(), platform=())
 
 _NEEDS_ACTIVE: Final = frozenset({Use.SIGN, Use.ENCRYPT})
 """Uses that end with the active state; for the others a deactivated key will do."""
+
+_FACT_OF: Final = {
+    KeyState.ACTIVE: "activated",
+    KeyState.DEACTIVATED: "deactivated",
+    KeyState.COMPROMISED: "compromised",
+    KeyState.DESTROYED: "destroyed",
+}
+"""The fact that records when a key came into a state."""
+
+_RETURNS: Final = ("staged", "canary", "activate_at", "deactivate_at", "destroy_at")
+"""What returns with the state of an earlier manifest: its plans."""
 
 _GONE: Final = "no step leads back; generate or import another version"
 _AGAINST: Final[Mapping[KeyState, Mapping[KeyState, str | None]]] = {
@@ -71,6 +88,13 @@ _AGAINST: Final[Mapping[KeyState, Mapping[KeyState, str | None]]] = {
         KeyState.DEACTIVATED: None,
         KeyState.COMPROMISED: None,
         KeyState.DESTROYED: "there is nothing to do",
+    },
+    KeyState.COMPROMISED: {
+        KeyState.PRE_ACTIVE: None,
+        KeyState.ACTIVE: None,
+        KeyState.DEACTIVATED: None,
+        KeyState.COMPROMISED: "there is nothing to do",
+        KeyState.DESTROYED: None,
     },
 }
 """To a state, from a state: what speaks against it, None if nothing does."""
@@ -131,11 +155,12 @@ def activate(
         use: which key is meant, where one version has a key for each use.
 
     Raises:
-        KeyringError: there is no such key, its state forbids it, or a use would be
-            left without an active key.
+        KeyringError: there is no such key, its state forbids it, AlipayHK cannot know
+            it yet, or a use would be left without an active key.
     """
     chosen = find(manifest, party, version, use)
     _check_step(party, chosen, KeyState.ACTIVE)
+    _check_exported(party, chosen)
 
     def step(entry: Entry) -> Entry:
         if entry is chosen:
@@ -148,30 +173,172 @@ def activate(
     return _stepped(manifest, party, step)
 
 
-def deactivate(
+def stage(
     manifest: Manifest, party: Party, version: str, use: Use | None = None
 ) -> Manifest:
-    """Take a key out of use; it still decrypts or verifies what is under way.
+    """Let a key that is not active yet decrypt, or verify, before it is needed.
 
-    Arguments are those of `activate`. Nothing takes the key's place.
-
-    Raises:
-        KeyringError: there is no such key, or its state forbids it.
-    """
-    return _turn(manifest, party, version, use, KeyState.DEACTIVATED)
-
-
-def destroy(
-    manifest: Manifest, party: Party, version: str, use: Use | None = None
-) -> Manifest:
-    """Give up a key for good: its entry stays, as a record, and names no file.
+    When the other side begins to use it is the other side's to choose.
 
     Arguments are those of `activate`.
 
     Raises:
-        KeyringError: there is no such key, or its state forbids it.
+        KeyringError: there is no such key, or it is past that.
     """
-    return _turn(manifest, party, version, use, KeyState.DESTROYED)
+    chosen = find(manifest, party, version, use)
+    if chosen.state is not KeyState.PRE_ACTIVE:
+        msg = (
+            f"{_name(party, chosen)} is {chosen.state}; only a pre-active key is staged"
+        )
+        raise KeyringError(msg)
+    if not _uses(party, chosen) - _NEEDS_ACTIVE:
+        msg = f"{_name(party, chosen)} neither decrypts nor verifies: nothing to stage"
+        raise KeyringError(msg)
+    return _replaced(manifest, party, chosen, staged=True)
+
+
+def start_canary(manifest: Manifest, which: Which, shares: Iterable[Share]) -> Manifest:
+    """Let a pre-active key of ours sign a share of the exchanges, or another share.
+
+    Raises:
+        KeyringError: there is no such key, it is past that, AlipayHK cannot know it
+            yet, or nothing signs the rest.
+    """
+    party, version, _ = which
+    chosen = find(manifest, *which)
+    name = _name(party, chosen)
+    if party is not Party.PARTNER or Use.SIGN not in _uses(party, chosen):
+        msg = f"{name} does not sign; a canary is for a key of ours that signs"
+        raise KeyringError(msg)
+    if chosen.state is not KeyState.PRE_ACTIVE:
+        msg = f"{name} is {chosen.state}; only a pre-active key begins as a canary"
+        raise KeyringError(msg)
+    _check_exported(party, chosen)
+    if not _active_for(manifest, party, Use.SIGN):
+        msg = f"nothing else signs, so there is no rest: activate {version} without"
+        raise KeyringError(msg)
+    for entry in section(manifest, party):
+        if entry.canary and entry is not chosen:
+            msg = f"{_name(party, entry)} is a canary already; roll that back first"
+            raise KeyringError(msg)
+    return _replaced(manifest, party, chosen, canary=tuple(shares))
+
+
+def deactivate(
+    manifest: Manifest,
+    party: Party,
+    version: str,
+    use: Use | None = None,
+    *,
+    leave_none: bool = False,
+) -> Manifest:
+    """Take a key out of use; it still decrypts or verifies what is under way.
+
+    Arguments are those of `activate`. Nothing takes the key's place; `leave_none`
+    lets the last one go all the same.
+
+    Raises:
+        KeyringError: there is no such key, its state forbids it, or it is the last
+            that signs or that is encrypted to.
+    """
+    chosen = find(manifest, party, version, use)
+    _check_step(party, chosen, KeyState.DEACTIVATED)
+    for each in sorted(_uses(party, chosen) & _NEEDS_ACTIVE):
+        if _active_for(manifest, party, each) == [chosen] and not leave_none:
+            msg = (
+                f"{_name(party, chosen)} is the only active key to {each}: activate "
+                "another, which deactivates this one, or say --leave-none"
+            )
+            raise KeyringError(msg)
+    return _turn(manifest, party, chosen, KeyState.DEACTIVATED)
+
+
+def destroy(
+    manifest: Manifest,
+    party: Party,
+    version: str,
+    use: Use | None = None,
+    *,
+    early: bool = False,
+) -> Manifest:
+    """Give up a key for good: its entry stays, as a record, and names no file.
+
+    Arguments are those of `activate`; `early` lets it go before its `destroy_at`.
+
+    Raises:
+        KeyringError: there is no such key, its state forbids it, or its overlap runs.
+    """
+    chosen = find(manifest, party, version, use)
+    _check_step(party, chosen, KeyState.DESTROYED)
+    if chosen.destroy_at is not None and not early:
+        msg = (
+            f"{_name(party, chosen)} is kept until {format_moment(chosen.destroy_at)}, "
+            "the end of its overlap, and destroyed then by itself; --early does it now"
+        )
+        raise KeyringError(msg)
+    return _turn(manifest, party, chosen, KeyState.DESTROYED)
+
+
+def compromise(
+    manifest: Manifest, party: Party, version: str, use: Use | None = None
+) -> Manifest:
+    """Refuse a key for everything from now on, whatever depends on it.
+
+    Arguments are those of `activate`.
+
+    Raises:
+        KeyringError: there is no such key, or it is known for that already.
+    """
+    chosen = find(manifest, party, version, use)
+    _check_step(party, chosen, KeyState.COMPROMISED)
+    return _turn(manifest, party, chosen, KeyState.COMPROMISED)
+
+
+def mark_exported(manifest: Manifest, which: Which, now: datetime) -> Manifest:
+    """Note that a key's public half was given out, to be registered.
+
+    Raises:
+        KeyringError: there is no such key.
+    """
+    return _replaced(manifest, which[0], find(manifest, *which), exported=now)
+
+
+def roll_back(manifest: Manifest, earlier: Manifest) -> Manifest:
+    """Give every key the state that it had in an earlier manifest, where it may.
+
+    Nothing is lost and nothing returns that must not: a key that is compromised or
+    destroyed stays so; one that the earlier manifest does not know, or knows as not
+    in use yet, is out of use and still decrypts or verifies if it ever was in use.
+
+    Raises:
+        KeyringError: nothing would change.
+    """
+    after = manifest
+    for party in Party:
+        known = {_identity(each): each for each in section(earlier, party)}
+        entries = tuple(
+            _returned(entry, known.get(_identity(entry)))
+            for entry in section(manifest, party)
+        )
+        after = after.model_copy(update={party.value: entries})
+    if after == manifest:
+        msg = "nothing would change: every key is as it was before, or past return"
+        raise KeyringError(msg)
+    return after.model_copy(update={"generation": manifest.generation + 1})
+
+
+def dated(before: Manifest, after: Manifest, now: datetime) -> Manifest:
+    """Note in `after` when each step was taken that led to it."""
+    for change in difference(before, after):
+        old = change.before
+        if old is not None and old.state is change.after.state:
+            continue
+        fact = "created" if old is None else _FACT_OF.get(change.after.state)
+        facts = {} if fact is None else {fact: now}
+        if old is None and change.after.state is KeyState.ACTIVE:
+            facts["activated"] = now
+        after = _replaced(after, change.party, change.after, raise_it=False, **facts)
+    return after
 
 
 def find(
@@ -215,16 +382,31 @@ def difference(before: Manifest, after: Manifest) -> tuple[Change, ...]:
     )
 
 
-def _turn(
-    manifest: Manifest, party: Party, version: str, use: Use | None, state: KeyState
-) -> Manifest:
-    chosen = find(manifest, party, version, use)
-    _check_step(party, chosen, state)
+def _turn(manifest: Manifest, party: Party, chosen: Entry, state: KeyState) -> Manifest:
     return _stepped(
         manifest,
         party,
         lambda entry: _turned(entry, state) if entry is chosen else entry,
     )
+
+
+def _replaced(
+    manifest: Manifest,
+    party: Party,
+    chosen: Entry,
+    *,
+    raise_it: bool = True,
+    **update: object,
+) -> Manifest:
+    """Change one entry without turning its state."""
+    after = _stepped(
+        manifest,
+        party,
+        lambda entry: entry.model_copy(update=update) if entry is chosen else entry,
+    )
+    if raise_it:
+        return after
+    return after.model_copy(update={"generation": manifest.generation})
 
 
 def _stepped(
@@ -239,10 +421,63 @@ def _with(manifest: Manifest, party: Party, entries: tuple[Entry, ...]) -> Manif
 
 
 def _turned(entry: Entry, state: KeyState) -> Entry:
-    update: dict[str, KeyState | None] = {"state": state}
+    """Give an entry in another state, without the plans that ends."""
+    update: dict[str, object] = {
+        "state": state,
+        "staged": False,
+        "canary": (),
+        "activate_at": None,
+        "deactivate_at": None,
+    }
+    if state is not KeyState.DEACTIVATED:
+        update["destroy_at"] = None
     if state is KeyState.DESTROYED:
         update["key"] = None
     return entry.model_copy(update=update)
+
+
+def _returned(entry: Entry, earlier: Entry | None) -> Entry:
+    """Give an entry as it was, or as near to it as it may come."""
+    if entry.state not in HELD:
+        return entry
+    if earlier is None or earlier.state is KeyState.PRE_ACTIVE:
+        if entry.state is not KeyState.PRE_ACTIVE:
+            return _turned(entry, KeyState.DEACTIVATED)
+        if earlier is None:
+            return _turned(entry, KeyState.PRE_ACTIVE)
+    if earlier.state not in HELD:
+        return entry
+    update = {name: getattr(earlier, name) for name in ("state", *_RETURNS)}
+    return entry.model_copy(update=update)
+
+
+def _identity(entry: Entry) -> tuple[str, tuple[Use, ...] | None]:
+    return entry.version, entry.use
+
+
+def _name(party: Party, entry: Entry) -> str:
+    return f"{party} version {entry.version}"
+
+
+def _active_for(manifest: Manifest, party: Party, use: Use) -> list[Entry]:
+    return [
+        entry
+        for entry in section(manifest, party)
+        if entry.state is KeyState.ACTIVE and use in _uses(party, entry)
+    ]
+
+
+def _check_exported(party: Party, entry: Entry) -> None:
+    """Refuse a pair of ours that AlipayHK cannot have been given.
+
+    An entry without `created` was written by hand: nothing is known of it.
+    """
+    if party is Party.PARTNER and entry.created and not entry.exported:
+        msg = (
+            f"the public key of {_name(party, entry)} was never given out, so AlipayHK "
+            f"cannot know it: `gateway keys public {entry.version}`, and register it"
+        )
+        raise KeyringError(msg)
 
 
 def _check_step(party: Party, entry: Entry, state: KeyState) -> None:

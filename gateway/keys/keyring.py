@@ -4,15 +4,18 @@ An exchange takes one keyring and keeps it to its end, so that a rotation never
 splits it. Which key may do what is decided here and nowhere else:
 
 1. One key signs: the partner's active one.
-2. The partner's active and deactivated keys decrypt; the active one comes first.
-3. AlipayHK's active and deactivated keys verify; the active one comes first.
+   While there is a canary, that one signs its share of the exchanges instead.
+2. The partner's active, staged and deactivated keys decrypt, in this order.
+3. AlipayHK's active, staged and deactivated keys verify, in this order.
 4. One key encrypts to AlipayHK: its active one.
 5. A version that is named and not among these is unknown, whatever its state.
 """
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from datetime import datetime
+from typing import Final, TypeAlias
 
 from gateway.errors import (
     DecryptionFailed,
@@ -20,15 +23,47 @@ from gateway.errors import (
     KeyUnavailable,
     KeyVersionUnknown,
 )
-from gateway.keys.model import PROCESSES, KeyInfo, KeyState, Use
+from gateway.keys.model import KeyInfo, KeyState, Use
 from gateway.keys.ports import PrivateKey
 from gateway.protocol import PublicKey, PublicKeys, decrypt, read_encryption
 from gateway.protocol.messages import Verified
+
+_TRIED: Final = (KeyState.ACTIVE, KeyState.PRE_ACTIVE, KeyState.DEACTIVATED)
+"""Where no version is named: the key in use, the one to come, the one that was."""
+
+_HASHED_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A key that signs a share of the exchanges, to see whether AlipayHK knows it.
+
+    Attributes:
+        share: from 0 to 1.
+        halted: why it signs nothing until told otherwise; None while it may.
+    """
+
+    key: PrivateKey = field(repr=False)
+    share: float
+    halted: str | None = None
+
+    @property
+    def version(self) -> str:
+        """The partner's version that is tried."""
+        return self.key.public.version
+
+    def takes(self, exchange_id: str) -> bool:
+        """Tell whether it signs this exchange: always the same for the same id."""
+        digest = hashlib.sha256(exchange_id.encode()).digest()[:_HASHED_BYTES]
+        part = int.from_bytes(digest) / (1 << 8 * _HASHED_BYTES)
+        return self.halted is None and part < self.share
 
 
 @dataclass(frozen=True, slots=True)
 class Keyring:
     """An immutable ring. Build it with `Keyring.of`, which checks it.
+
+    A ring is that of a moment: its source may know which comes next, and when.
 
     Attributes:
         partner: what is known of our versions, in every state.
@@ -37,6 +72,8 @@ class Keyring:
         decrypters: our keys that may decrypt, the active one first.
         active_signer: our key that signs, if one is active.
         active_recipient: AlipayHK's key to encrypt to, if one is active.
+        canary: our key that is tried on a share of the exchanges, if one is.
+        due: when the next planned step is to be taken; None if none is planned.
     """
 
     generation: int
@@ -46,6 +83,9 @@ class Keyring:
     decrypters: tuple[PrivateKey, ...] = field(repr=False)
     active_signer: PrivateKey | None = field(repr=False)
     active_recipient: PublicKey | None = field(repr=False)
+    canary: Canary | None = None
+    due: datetime | None = None
+    later: "Callable[[datetime], Keyring] | None" = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -53,8 +93,20 @@ class Keyring:
         generation: int,
         partner: Iterable["Pair"],
         platform: Iterable[KeyInfo],
+        *,
+        canary: Canary | None = None,
+        due: datetime | None = None,
+        later: "Callable[[datetime], Keyring] | None" = None,
     ) -> "Keyring":
         """Build a ring of the partner's pairs and the platform's public keys.
+
+        Args:
+            generation: rises with each change of where it comes from.
+            partner: our pairs; the private half where it is held.
+            platform: AlipayHK's keys.
+            canary: our key that is tried, if one is.
+            due: when the next planned step is to be taken, if one is.
+            later: gives the ring of a later moment.
 
         Raises:
             KeyringError: a version or a key stands twice, or two keys are active
@@ -73,7 +125,16 @@ class Keyring:
             _keys(pairs, _processing(ours, Use.DECRYPT)),
             next(iter(_keys(pairs, _active(ours, Use.SIGN))), None),
             next(iter(_publics(_active(theirs, Use.ENCRYPT))), None),
+            canary,
+            due,
+            later,
         )
+
+    def at(self, now: datetime) -> "Keyring":
+        """Give the ring of a later moment: this one, where no step is due by then."""
+        if self.later is None or self.due is None or now < self.due:
+            return self
+        return self.later(now)
 
     @property
     def signer(self) -> PrivateKey:
@@ -86,6 +147,16 @@ class Keyring:
             msg = "No partner key is active for signing. Activate one in the keyring."
             raise KeyUnavailable(msg)
         return self.active_signer
+
+    def signer_for(self, exchange_id: str) -> PrivateKey:
+        """The one key that signs this exchange.
+
+        Raises:
+            KeyUnavailable: no key of the partner is active for signing.
+        """
+        if self.canary is not None and self.canary.takes(exchange_id):
+            return self.canary.key
+        return self.signer
 
     @property
     def recipient(self) -> PublicKey:
@@ -170,8 +241,8 @@ def _active(section: Iterable[KeyInfo], use: Use) -> list[KeyInfo]:
 
 
 def _processing(section: Iterable[KeyInfo], use: Use) -> list[KeyInfo]:
-    usable = [key for key in section if key.state in PROCESSES and use in key.uses]
-    return sorted(usable, key=lambda key: PROCESSES.index(key.state))
+    usable = [key for key in section if key.processes and use in key.uses]
+    return sorted(usable, key=lambda key: _TRIED.index(key.state))
 
 
 def _check_versions(name: str, section: tuple[KeyInfo, ...]) -> None:

@@ -1,17 +1,30 @@
-"""keyring.yaml: which versions there are and the state of each.
+"""keyring.yaml: which versions there are, the state of each, and the steps to come.
 
 The file is the contract with the security team; its form is in docs/operations.md.
+Three kinds of keys stand in an entry: what it is (`version`, `key`, `use`), where it
+is in its life (`state`, `staged`, `canary`), and times: plans (`activate_at`), which
+`gateway.keys.schedule` carries out, and facts (`activated`), which steps note down.
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
 
 import yaml
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway import documents
-from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyState, Use
+from gateway.keys.model import (
+    HELD,
+    PARTNER_USES,
+    PLATFORM_USES,
+    KeyState,
+    Life,
+    Use,
+)
 from gateway.protocol.fields import check_key_version
 
 FILE_NAME: Final = "keyring.yaml"
@@ -19,10 +32,34 @@ _GREATEST: Final = 1 << 53
 """What the metric, a float, still tells apart."""
 
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]*\.[A-Za-z0-9_.-]+")
+_TIME: Final = re.compile(
+    r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)", re.ASCII
+)
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _HEADER: Final = """\
 # A keyring: see docs/operations.md. `gateway keys` edits it; by hand, raise
 # `generation` with each change and replace the file in one step (mv).
 """
+
+
+def parse_moment(text: object) -> datetime:
+    """Read an ISO 8601 time with a time zone, as UTC.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if isinstance(text, datetime):
+        return text
+    if isinstance(text, str) and _TIME.fullmatch(text):
+        with contextlib.suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(text).astimezone(UTC)
+    msg = "must be a time with its zone, such as 2026-12-01T02:00:00Z"
+    raise ValueError(msg)
+
+
+def format_moment(moment: datetime) -> str:
+    """Give an aware time as it stands in the file: UTC, with no more than it has."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _check_key_file(name: str) -> str:
@@ -33,17 +70,83 @@ def _check_key_file(name: str) -> str:
     return name
 
 
+def _check_fingerprint(text: str) -> str:
+    if not _FINGERPRINT.fullmatch(text):
+        msg = "must be the SHA-256 of the key's SPKI: 64 hex digits"
+        raise ValueError(msg)
+    return text
+
+
+Moment = Annotated[datetime, BeforeValidator(parse_moment)]
+
+
+class Share(documents.Section):
+    """A step of a canary: from `at` on, the key signs `share` per cent."""
+
+    share: float = Field(gt=0, le=100, allow_inf_nan=False)
+    at: Moment
+
+
 class Entry(documents.Section):
-    """One key version. `use` is both where the pair is not split."""
+    """One key version. `use` is both where the pair is not split.
+
+    Attributes:
+        staged: a pre-active key that decrypts or verifies already.
+        canary: the shares of the exchanges that a pre-active key of ours signs.
+        fingerprint: of the key that this version is, whatever its file holds.
+    """
 
     version: Annotated[str, AfterValidator(check_key_version)]
     state: KeyState
     key: Annotated[str, AfterValidator(_check_key_file)] | None = None
     use: tuple[Use, ...] | None = Field(default=None, min_length=1)
+    staged: bool = False
+    canary: tuple[Share, ...] = ()
+    activate_at: Moment | None = None
+    deactivate_at: Moment | None = None
+    destroy_at: Moment | None = None
+    created: Moment | None = None
+    exported: Moment | None = None
+    activated: Moment | None = None
+    deactivated: Moment | None = None
+    compromised: Moment | None = None
+    destroyed: Moment | None = None
+    fingerprint: Annotated[str, AfterValidator(_check_fingerprint)] | None = None
 
     def uses(self, default: frozenset[Use]) -> frozenset[Use]:
         """Give what the key is for, in a section whose default is `default`."""
         return default if self.use is None else frozenset(self.use)
+
+    @property
+    def processes_early(self) -> bool:
+        """Whether it decrypts or verifies before it is active."""
+        return self.staged or bool(self.canary)
+
+    @property
+    def life(self) -> Life:
+        """The facts that are recorded of it."""
+        return Life(
+            self.created,
+            self.activated,
+            self.deactivated,
+            self.compromised,
+            self.destroyed,
+        )
+
+
+_PLANS: Final = ("activate_at", "deactivate_at", "destroy_at")
+_FACTS: Final = (
+    *("created", "exported", "activated"),
+    *("deactivated", "compromised", "destroyed"),
+)
+_ONLY_IN: Final = {
+    "staged": frozenset({KeyState.PRE_ACTIVE}),
+    "canary": frozenset({KeyState.PRE_ACTIVE}),
+    "activate_at": frozenset({KeyState.PRE_ACTIVE, KeyState.DEACTIVATED}),
+    "deactivate_at": frozenset({KeyState.PRE_ACTIVE, KeyState.ACTIVE}),
+    "destroy_at": HELD,
+}
+"""The states in which a key may have what stands for a step to come."""
 
 
 class Manifest(documents.Section):
@@ -60,7 +163,16 @@ def load(folder: Path) -> documents.Document[Manifest]:
     Raises:
         DocumentError: it cannot be used; every problem with its line.
     """
-    return documents.load(folder / FILE_NAME, Manifest, check=_check_uses)
+    return load_file(folder / FILE_NAME)
+
+
+def load_file(file: Path) -> documents.Document[Manifest]:
+    """Read a manifest, whatever its name.
+
+    Raises:
+        DocumentError: it cannot be used; every problem with its line.
+    """
+    return documents.load(file, Manifest, check=_check_entries)
 
 
 def dump(manifest: Manifest) -> str:
@@ -81,7 +193,23 @@ def _flow(entry: Entry) -> str:
         parts.append(f"key: {_scalar(entry.key)}")
     if entry.use is not None:
         parts.append(f"use: [{', '.join(entry.use)}]")
+    if entry.staged:
+        parts.append("staged: true")
+    if entry.canary:
+        parts.append(f"canary: [{', '.join(map(_step, entry.canary))}]")
+    parts += [
+        f"{name}: {format_moment(moment)}"
+        for name in (*_PLANS, *_FACTS)
+        if (moment := getattr(entry, name)) is not None
+    ]
+    if entry.fingerprint is not None:
+        parts.append(f'fingerprint: "{entry.fingerprint}"')
     return "{" + ", ".join(parts) + "}"
+
+
+def _step(step: Share) -> str:
+    share = repr(step.share).removesuffix(".0")
+    return f"{{share: {share}, at: {format_moment(step.at)}}}"
 
 
 def _scalar(name: str) -> str:
@@ -90,22 +218,34 @@ def _scalar(name: str) -> str:
     return yaml.safe_dump(name, default_style='"', width=_GREATEST).strip()
 
 
-def _check_uses(tree: documents.Tree) -> list[documents.Finding]:
-    """Find uses that a section's keys cannot have, and keys without a file."""
+def _check_entries(tree: documents.Tree) -> list[documents.Finding]:
+    """Find what an entry says that cannot be true of its section or its state."""
     findings: list[documents.Finding] = []
     if not isinstance(tree, dict):
         return findings
     for name, allowed in (("partner", PARTNER_USES), ("platform", PLATFORM_USES)):
         section = tree.get(name)
         for index, entry in enumerate(section if isinstance(section, list) else ()):
-            if not isinstance(entry, dict):
-                continue
-            uses = entry.get("use")
-            for use in uses if isinstance(uses, list) else ():
-                if isinstance(use, str) and use in set(Use) - allowed:
-                    message = f"a {name} key cannot {use}; it may {' and '.join(sorted(allowed))}"
-                    findings.append(documents.Finding((name, index, "use"), message))
-            if entry.get("state") != KeyState.DESTROYED and entry.get("key") is None:
-                message = "this key is required"
-                findings.append(documents.Finding((name, index, "key"), message))
+            if isinstance(entry, dict):
+                findings += [
+                    documents.Finding((name, index, key), message)
+                    for key, message in _flaws(name, allowed, entry)
+                ]
     return findings
+
+
+def _flaws(
+    name: str, allowed: frozenset[Use], entry: dict[str, documents.Tree]
+) -> Iterator[tuple[str, str]]:
+    uses, state = entry.get("use"), entry.get("state")
+    for use in uses if isinstance(uses, list) else ():
+        if isinstance(use, str) and use in set(Use) - allowed:
+            may = " and ".join(sorted(allowed))
+            yield "use", f"a {name} key cannot {use}; it may {may}"
+    if state != KeyState.DESTROYED and entry.get("key") is None:
+        yield "key", "this key is required"
+    if name != "partner" and "canary" in entry:
+        yield "canary", "AlipayHK's keys sign nothing of ours; stage this one instead"
+    for key, states in _ONLY_IN.items():
+        if key in entry and state in set(KeyState) - states:
+            yield key, f"a key that is {state} has none"

@@ -4,6 +4,7 @@ States are NIST SP 800-57 Part 1 Rev. 5, section 7.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
@@ -16,6 +17,7 @@ class KeyState(StrEnum):
     | state       | partner's pair     | platform's key  |
     |-------------|--------------------|-----------------|
     | pre-active  | held, not used     | held, not used  |
+    | … staged    | decrypts           | verifies        |
     | active      | signs and decrypts | verifies, encrypts |
     | deactivated | decrypts           | verifies        |
     | compromised | nothing            | nothing         |
@@ -45,7 +47,18 @@ HELD: Final = frozenset({KeyState.PRE_ACTIVE, KeyState.ACTIVE, KeyState.DEACTIVA
 """States in which the key itself is read; else only its label is known."""
 
 PROCESSES: Final = (KeyState.ACTIVE, KeyState.DEACTIVATED)
-"""States in which a key still decrypts or verifies: the active one comes first."""
+"""States in which a key decrypts or verifies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """When a key version came into each state; None where that is not recorded."""
+
+    created: datetime | None = None
+    activated: datetime | None = None
+    deactivated: datetime | None = None
+    compromised: datetime | None = None
+    destroyed: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +66,10 @@ class KeyInfo:
     """What is known of one key version, without the key.
 
     Attributes:
-        fingerprint: SHA-256 of the SPKI, in hex; None for a key that is not held.
+        fingerprint: SHA-256 of the SPKI, in hex; None where it is not known.
+        public: the key, where it is held.
+        staged: whether it decrypts or verifies before it is active.
+        home: the scheme of where its private half, or it, lives.
     """
 
     version: str
@@ -61,3 +77,12 @@ class KeyInfo:
     uses: frozenset[Use]
     fingerprint: str | None
     public: PublicKey | None = field(repr=False)
+    staged: bool = False
+    life: Life = Life()
+    home: str = "file"
+
+    @property
+    def processes(self) -> bool:
+        """Whether it decrypts or verifies what comes in."""
+        early = self.staged and self.state is KeyState.PRE_ACTIVE
+        return early or self.state in PROCESSES

@@ -1,16 +1,19 @@
 """The keyring in use, swapped whole, and the watch over where it comes from.
 
 A new ring is taken up only after it was read without a problem, its generation did
-not fall, and it passed the self-test. Until then, and whenever that fails, the last
-good ring stays in use.
+not fall, and it passed the self-test: it, and each ring that it plans to become. Until
+then, and whenever that fails, the last good ring stays in use. Planned steps are taken
+when they are due, whatever has become of the source meanwhile.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import datetime
 from typing import Final, Protocol
 
 from gateway.errors import KeyringError, KeyUnavailable, SetupError
 from gateway.keys.keyring import Keyring
+from gateway.keys.schedule import FIRST_MOMENT
 
 POLL_SECONDS: Final = 0.4
 """A change is taken up after two equal looks: within a second."""
@@ -24,8 +27,8 @@ _LOOKS_TO_TRY_AGAIN: Final = 25
 class KeyringSource(Protocol):
     """Where a keyring comes from."""
 
-    def read(self) -> Keyring:
-        """Read the whole ring; may block.
+    def read(self, now: datetime) -> Keyring:
+        """Read the whole ring as it is at this moment; may block.
 
         Raises:
             SetupError: it cannot be used.
@@ -57,21 +60,25 @@ class KeyStore:
         source: where the ring comes from.
         accept: the self-test; raises SetupError if the ring must not be used.
         listener: is told of each success and failure.
+        now: gives the present moment, aware, by which planned steps are due.
         at_least: the lowest generation that is taken up.
         quiet: tell the listener nothing until `tell` is called.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its ports
         self,
         client: str,
         source: KeyringSource,
         accept: Callable[[Keyring], Awaitable[None]],
         listener: KeyringListener,
         *,
+        now: Callable[[], datetime],
         at_least: int = 0,
         quiet: bool = False,
     ) -> None:
         self.client = client
+        self._clock = now
+        self._latest = FIRST_MOMENT
         self._source = source
         self._accept = accept
         self._listener = listener
@@ -112,20 +119,38 @@ class KeyStore:
         try:
             state = await asyncio.to_thread(self._source.state)
             changed, self._seen = state != self._seen, state
-            ring = await asyncio.to_thread(self._source.read)
+            ring = await asyncio.to_thread(self._source.read, self._now())
             self._check_generation(ring)
-            await self._accept(ring)
+            for each in _with_later(ring):
+                await self._accept(each)
         except SetupError as error:
             return self._refused(error.detail, news=changed)
         except Exception as error:  # noqa: BLE001 - whatever it is, keep the last good
             reason = f"a defect of the gateway ({type(error).__name__})"
             return self._refused(reason, news=changed)
-        self.ring = ring
         self.problem = None
         self._at_least = ring.generation
+        self._use(ring)
+        self.advance()  # what came due while it was read
+        return True
+
+    def advance(self) -> None:
+        """Take the planned steps that are due."""
+        if (
+            self.ring is not None
+            and (ring := self.ring.at(self._now())) is not self.ring
+        ):
+            self._use(ring)
+
+    def _use(self, ring: Keyring) -> None:
+        self.ring = ring
         if self._telling:
             self._listener.loaded(self.client, ring)
-        return True
+
+    def _now(self) -> datetime:
+        """Give the latest moment that was seen: no step is untaken by a clock."""
+        self._latest = max(self._latest, self._clock())
+        return self._latest
 
     async def watch(self) -> None:
         """Reload when the source has changed and come to rest. Runs until cancelled.
@@ -135,7 +160,8 @@ class KeyStore:
         """
         before, looks, waited = self._seen, 0, 0
         while True:
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(self._pause())
+            self.advance()
             now = await self._look()
             looks += 1
             waited = waited + 1 if now != self._seen else 0
@@ -145,6 +171,13 @@ class KeyStore:
                 await self.reload()
                 waited = 0
             before = now
+
+    def _pause(self) -> float:
+        """Give the seconds until the next look, or until a planned step before it."""
+        due = self.ring.due if self.ring else None
+        if due is None:
+            return POLL_SECONDS
+        return min(POLL_SECONDS, max(0.0, (due - self._now()).total_seconds()))
 
     async def _look(self) -> object:
         try:
@@ -165,3 +198,11 @@ class KeyStore:
         if news and self._telling:
             self._listener.failed(self.client, reason)
         return False
+
+
+def _with_later(ring: Keyring) -> Iterator[Keyring]:
+    """Give a ring and each that it plans to become."""
+    yield ring
+    while ring.due is not None:
+        ring = ring.at(ring.due)
+        yield ring

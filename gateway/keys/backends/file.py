@@ -8,6 +8,7 @@ private key file that others may so much as read.
 import os
 import stat
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
@@ -16,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 
 from gateway.documents import Document, DocumentError, Location, Problem
 from gateway.errors import KeyringError
-from gateway.keys import manifest
+from gateway.keys import manifest, schedule
+from gateway.keys.backends.halts import Halt, halt_reason, write_halt
 from gateway.keys.formats import fingerprint, read_private_key, read_public_key
 from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import Entry, Manifest
-from gateway.keys.model import HELD, PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState, Use
+from gateway.keys.model import HELD, KeyState
 from gateway.keys.ports import PrivateKey
+from gateway.keys.timeline import Timeline
 from gateway.protocol import PublicKey, sign, unwrap
 
 _MAX_KEY_BYTES: Final = 64 * 1024
@@ -84,21 +87,33 @@ class KeyringFolder:
     def __repr__(self) -> str:
         return f"KeyringFolder({str(self.folder)!r})"
 
-    def read(self) -> Keyring:
+    def read(self, now: datetime = schedule.FIRST_MOMENT) -> Keyring:
         """Read the manifest and every key it holds. Blocks: call it in a thread.
+
+        Args:
+            now: the moment whose ring is wanted; by default one before every plan,
+                so that the states are those that stand in the file.
 
         Raises:
             SetupError: something is wrong; every problem, each with its place.
         """
         before = self.state()
-        ring = self._read()
+        ring = self._read(now)
         if self.state() != before:
             # Parts of two rings may have come together; the next look reads it whole.
             msg = f"{self.folder}: it changed while it was read"
             raise KeyringError(msg)
         return ring
 
-    def _read(self) -> Keyring:
+    def halt(self, halt: Halt) -> None:
+        """Have the canary of a generation sign nothing more, in every process.
+
+        Raises:
+            OSError: the folder cannot be written to; this process knows all the same.
+        """
+        write_halt(self.folder, halt)
+
+    def _read(self, now: datetime) -> Keyring:
         _check_keyring(self.folder)
         document = manifest.load(self.folder)
         ring, keys = document.value, _KeyFiles(self.folder, document)
@@ -106,14 +121,22 @@ class KeyringFolder:
             keys.pair(("partner", index), entry)
             for index, entry in enumerate(ring.partner)
         ]
-        platform = [
+        theirs = [
             keys.public(("platform", index), entry)
             for index, entry in enumerate(ring.platform)
         ]
         if keys.problems:
             raise DocumentError(keys.problems)
+        timeline = Timeline(
+            ring,
+            [public for public, _ in partner],
+            [key for _, key in partner],
+            theirs,
+            halt_reason(self.folder, ring.generation),
+        )
         try:
-            return Keyring.of(ring.generation, partner, platform)
+            schedule.check(ring)
+            return timeline.at(now)
         except KeyringError as error:
             raise DocumentError([document.problem((), error.detail)]) from None
 
@@ -139,21 +162,33 @@ class _KeyFiles:
         self._folder = folder
         self._document = document
 
-    def pair(self, place: Location, entry: Entry) -> tuple[KeyInfo, PrivateKey | None]:
+    def pair(
+        self, place: Location, entry: Entry
+    ) -> tuple[PublicKey | None, PrivateKey | None]:
         """Read one of the partner's pairs, if it is held."""
         private = self._held(place, entry, read_private_key, Others.MAY_NOTHING)
         if private is None:
-            known = self._compromised(entry, _public_half)
-            return _info(entry, PARTNER_USES, known), None
+            return self._compromised(entry, _public_half), None
         key = FileKey(entry.version, private)
-        return _info(entry, PARTNER_USES, key.public), key
+        self._check_fingerprint(place, entry, key.public)
+        return key.public, key
 
-    def public(self, place: Location, entry: Entry) -> KeyInfo:
+    def public(self, place: Location, entry: Entry) -> PublicKey | None:
         """Read one of the platform's keys, if it is held."""
         rsa = self._held(place, entry, read_public_key, Others.MAY_READ)
-        known = PublicKey(entry.version, rsa) if rsa else None
-        known = known or self._compromised(entry, read_public_key)
-        return _info(entry, PLATFORM_USES, known)
+        if rsa is None:
+            return self._compromised(entry, read_public_key)
+        key = PublicKey(entry.version, rsa)
+        self._check_fingerprint(place, entry, key)
+        return key
+
+    def _check_fingerprint(self, place: Location, entry: Entry, key: PublicKey) -> None:
+        """Refuse another key in the place of the one that was taken up."""
+        if entry.fingerprint not in (None, fingerprint(key.rsa)):
+            text = (
+                f"{entry.key}: it is not the key of this fingerprint: it was replaced"
+            )
+            self.problems.append(self._document.problem((*place, "fingerprint"), text))
 
     def _held(
         self,
@@ -295,11 +330,6 @@ def _check_keyring(folder: Path) -> None:
     except KeyringError as error:
         msg = f"{file}: {error.detail}"
         raise KeyringError(msg) from None
-
-
-def _info(entry: Entry, uses: frozenset[Use], public: PublicKey | None) -> KeyInfo:
-    digest = fingerprint(public.rsa) if public else None
-    return KeyInfo(entry.version, entry.state, entry.uses(uses), digest, public)
 
 
 def _state_of(entry: os.DirEntry[str]) -> object:

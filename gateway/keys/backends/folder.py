@@ -4,10 +4,11 @@
 `.change` inside the folder and read there as the gateway would read it. Only then
 is it moved into place, each step on the disk before the next begins:
 
-1. new key files, which nothing names yet;
-2. keyring.yaml, by one rename: until here the ring is the old one, from here the
+1. a copy of keyring.yaml as it was, for `gateway.keys.backends.history`;
+2. new key files, which nothing names yet;
+3. keyring.yaml, by one rename: until here the ring is the old one, from here the
    new one;
-3. key files that only the old keyring.yaml named are deleted.
+4. key files that only the old keyring.yaml named are deleted.
 
 A crash leaves the old ring or the new one, and at worst a file beside it that no
 entry names: `unnamed` finds those.
@@ -20,6 +21,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -27,10 +29,13 @@ from typing import Final
 from gateway.documents import DocumentError
 from gateway.errors import KeyringError
 from gateway.keys import manifest as manifests
+from gateway.keys.backends.disk import sync, write_new
 from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.history import keep
 from gateway.keys.changes import EMPTY
 from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import FILE_NAME, Manifest
+from gateway.keys.schedule import FIRST_MOMENT
 
 _STAGING: Final = ".change"
 
@@ -59,30 +64,34 @@ class LockedFolder:
         """
         return manifests.load(self._folder).value
 
-    def replace(self, manifest: Manifest, *added: KeyFile) -> Keyring:
+    def replace(
+        self, manifest: Manifest, *added: KeyFile, now: datetime = FIRST_MOMENT
+    ) -> Keyring:
         """Make `manifest` the folder's, with the key files it adds.
 
         Key files that it no longer names are deleted. Gives the ring as the gateway
-        will read it.
+        will read it at `now`.
 
         Raises:
             KeyringError: the gateway would refuse that ring, or a file is in the
                 way. Nothing was changed.
         """
-        dropped = _key_files(self.manifest) - _key_files(manifest)
+        before = self.manifest
+        dropped = _key_files(before) - _key_files(manifest)
         self._check_free(added)
         self._check_deletable(dropped)
         with self._staging() as staging:
             _compose(staging, self._folder, manifest, added)
-            ring = _read(staging, self._folder)
+            ring = _read(staging, self._folder, now)
+            keep(self._folder, before)
             for file in added:
                 (staging / file.name).rename(self._folder / file.name)
-            _sync(self._folder)
+            sync(self._folder)
             (staging / FILE_NAME).rename(self._folder / FILE_NAME)
-            _sync(self._folder)
+            sync(self._folder)
         for name in dropped:
             (self._folder / name).unlink(missing_ok=True)
-        _sync(self._folder)
+        sync(self._folder)
         return ring
 
     def begin(self) -> None:
@@ -102,7 +111,7 @@ class LockedFolder:
         with self._staging() as staging:
             _compose(staging, self._folder, EMPTY, ())
             (staging / FILE_NAME).rename(self._folder / FILE_NAME)
-            _sync(self._folder)
+            sync(self._folder)
 
     @contextmanager
     def _staging(self) -> Iterator[Path]:
@@ -149,7 +158,7 @@ def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
     """
     if create and not folder.exists():
         folder.mkdir(mode=0o700, parents=True)
-        _sync(folder.parent)
+        sync(folder.parent)
     try:
         resolved = folder.resolve(strict=True)
         descriptor = os.open(resolved, os.O_RDONLY | os.O_DIRECTORY)
@@ -170,8 +179,8 @@ def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
         os.close(descriptor)  # gives up the lock, as does the end of the process
 
 
-def preview(folder: Path, manifest: Manifest) -> Keyring:
-    """Give the ring that a folder would hold with another manifest.
+def preview(folder: Path, manifest: Manifest, now: datetime = FIRST_MOMENT) -> Keyring:
+    """Give the ring that a folder would hold at `now` with another manifest.
 
     Writes nothing to the folder.
 
@@ -180,7 +189,7 @@ def preview(folder: Path, manifest: Manifest) -> Keyring:
     """
     with TemporaryDirectory(prefix="keyring-") as staging:
         _compose(Path(staging), folder.resolve(), manifest, ())
-        return _read(Path(staging), folder)
+        return _read(Path(staging), folder, now)
 
 
 def unnamed(folder: Path, manifest: Manifest) -> list[str]:
@@ -236,21 +245,21 @@ def _compose(
 ) -> None:
     """Lay out a ring in `staging`: what is new as files, what stays as links."""
     for file in added:
-        _write(staging / file.name, file.data, 0o600 if file.private else 0o644)
+        write_new(staging / file.name, file.data, 0o600 if file.private else 0o644)
     for name in _key_files(manifest) - {file.name for file in added}:
         (staging / name).symlink_to(folder / name)
-    _write(staging / FILE_NAME, manifests.dump(manifest).encode(), 0o644)
-    _sync(staging)
+    write_new(staging / FILE_NAME, manifests.dump(manifest).encode(), 0o644)
+    sync(staging)
 
 
-def _read(staging: Path, folder: Path) -> Keyring:
+def _read(staging: Path, folder: Path, now: datetime) -> Keyring:
     """Read a composed ring as the gateway would.
 
     Raises:
         KeyringError: it would be refused.
     """
     try:
-        return KeyringFolder(staging).read()
+        return KeyringFolder(staging).read(now)
     except DocumentError as error:
         found = "; ".join(
             f"{problem.where}: {problem.message}" if problem.where else problem.message
@@ -258,21 +267,3 @@ def _read(staging: Path, folder: Path) -> Keyring:
         )
         msg = f"{folder}: nothing was changed, as the gateway would refuse it: {found}"
         raise KeyringError(msg) from None
-
-
-def _write(file: Path, data: bytes, mode: int) -> None:
-    """Write a new file, on the disk when this returns. It is never more open."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(descriptor)
-
-
-def _sync(folder: Path) -> None:
-    """Put a folder's entries on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

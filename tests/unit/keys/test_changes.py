@@ -189,9 +189,28 @@ def test_two_keys_take_over_from_a_combined_one_in_one_order_only(party, ends, l
 # --- deactivating ------------------------------------------------------------
 
 
-def test_the_active_key_is_deactivated_with_none_in_its_place():
+def test_the_active_key_is_deactivated_with_none_in_its_place_where_that_is_meant():
     before = ring(entry("1", ACTIVE), entry("2"))
-    assert states(deactivate(before, PARTNER, "1")) == [DEACTIVATED, PRE_ACTIVE]
+    after = deactivate(before, PARTNER, "1", leave_none=True)
+    assert states(after) == [DEACTIVATED, PRE_ACTIVE]
+
+
+@pytest.mark.parametrize(
+    ("party", "use"), [(PARTNER, Use.SIGN), (PLATFORM, Use.ENCRYPT)]
+)
+def test_the_last_active_key_does_not_go_by_accident(party, use):
+    before = EMPTY.model_copy(update={party.value: (entry("1", ACTIVE), entry("2"))})
+    with pytest.raises(KeyringError, match=f"the only active key to {use}"):
+        deactivate(before, party, "1")
+
+
+@pytest.mark.parametrize(
+    ("party", "use"), [(PARTNER, Use.DECRYPT), (PLATFORM, Use.VERIFY)]
+)
+def test_a_key_that_only_takes_what_comes_in_may_go(party, use):
+    """It goes on decrypting or verifying: nothing is left without a key."""
+    before = EMPTY.model_copy(update={party.value: (entry("1", ACTIVE, use),)})
+    assert states(deactivate(before, party, "1"), party) == [DEACTIVATED]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pickle
 import socket
 import stat
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -689,7 +690,9 @@ async def test_a_ring_is_never_put_together_from_two(
         return document
 
     monkeypatch.setattr(manifest, "load", load_and_swap)
-    store = KeyStore("hk", KeyringFolder(link), fit, Nobody())
+    store = KeyStore(
+        "hk", KeyringFolder(link), fit, Nobody(), now=lambda: datetime.now(UTC)
+    )
     assert await store.reload() is False
     assert store.problem == f"{link}: it changed while it was read"
     assert await store.reload() is True

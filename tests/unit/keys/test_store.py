@@ -1,6 +1,7 @@
 """The keyring in use: swapped whole or not at all, and the watch over its source."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 
@@ -26,7 +27,7 @@ class Source:
         self.now = "first"
         self.content = ring(1)
 
-    def read(self):
+    def read(self, now):
         self.log.append(self.now)
         if isinstance(self.content, Exception):
             raise self.content
@@ -41,6 +42,16 @@ class Source:
     @property
     def reads(self):
         return [each for each in self.log if each != "look"]
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self):
+        self.now = datetime(2026, 12, 1, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
 
 
 class Listener:
@@ -81,7 +92,7 @@ def self_test():
 
 @pytest.fixture
 def store(source, self_test, listener):
-    return KeyStore("hk", source, self_test, listener)
+    return KeyStore("hk", source, self_test, listener, now=Clock())
 
 
 # --- before the first ring ---------------------------------------------------
@@ -263,7 +274,7 @@ async def test_a_ring_older_than_what_was_in_use_before_is_not_taken_up(
     source, self_test, listener
 ):
     """A new configuration must not bring an old ring back."""
-    store = KeyStore("hk", source, self_test, listener, at_least=5)
+    store = KeyStore("hk", source, self_test, listener, now=Clock(), at_least=5)
     source.content = ring(4)
     assert await store.reload() is False
     assert "generation 4 is older than 5" in store.problem
@@ -276,7 +287,7 @@ async def test_a_ring_older_than_what_was_in_use_before_is_not_taken_up(
 
 @pytest.fixture
 def quiet(source, self_test, listener):
-    return KeyStore("hk", source, self_test, listener, quiet=True)
+    return KeyStore("hk", source, self_test, listener, now=Clock(), quiet=True)
 
 
 async def test_a_quiet_store_tells_nothing_until_it_is_asked(quiet, source, listener):
@@ -415,8 +426,8 @@ async def test_what_changes_while_it_is_read_is_read_again(
 ):
     read = source.read
 
-    def read_and_change():
-        found = read()
+    def read_and_change(now):
+        found = read(now)
         if source.now == "a":
             source.now, source.content = "b", ring(2)
         return found

@@ -1,0 +1,41 @@
+"""Files that are on the disk, whole, when a function returns."""
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def write_new(file: Path, data: bytes, mode: int) -> None:
+    """Write a new file, on the disk when this returns. It is never more open.
+
+    Raises:
+        OSError: it cannot be written, or is there already.
+    """
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(descriptor)
+
+
+def replace_file(file: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file in one step: whoever reads it finds all of it, or what was before.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    draft = file.with_name(f"{file.name}.{os.getpid()}.new")
+    with contextlib.suppress(FileNotFoundError):  # of a process that was killed
+        draft.unlink()
+    write_new(draft, data, mode)
+    draft.rename(file)
+    sync(file.parent)
+
+
+def sync(folder: Path) -> None:
+    """Put a folder's entries on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

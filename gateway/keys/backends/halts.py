@@ -1,0 +1,45 @@
+"""The mark beside a ring that its canary was halted, for every process that reads it.
+
+It names the generation whose canary it ends, so that the next change of the ring
+makes it void. A mark that cannot be read halts: the earlier key is known to work.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.keys.backends.disk import replace_file
+
+FILE_NAME: Final = ".canary-halted"
+_MAX_BYTES: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Which canary was halted, and why."""
+
+    generation: int
+    version: str
+    reason: str
+
+
+def write_halt(folder: Path, halt: Halt) -> None:
+    """Mark a canary as halted.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    replace_file(folder / FILE_NAME, json.dumps(asdict(halt)).encode())
+
+
+def halt_reason(folder: Path, generation: int) -> str | None:
+    """Give why the canary of a generation was halted; None where it was not."""
+    try:
+        with (folder / FILE_NAME).open("rb") as stream:
+            halt = Halt(**json.loads(stream.read(_MAX_BYTES)))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError):
+        return f"{FILE_NAME} cannot be read"
+    return halt.reason if halt.generation == generation else None

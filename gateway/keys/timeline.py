@@ -1,0 +1,98 @@
+"""A ring over time: the keys that a source holds, and the ring of each moment.
+
+The source is read once. From then on the planned steps of its manifest are carried
+out by whoever has the timeline, to the second, though the source be gone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from gateway.keys import schedule
+from gateway.keys.changes import Party
+from gateway.keys.formats import fingerprint
+from gateway.keys.keyring import Canary, Keyring
+from gateway.keys.manifest import Entry, Manifest
+from gateway.keys.model import HELD, KeyInfo
+from gateway.keys.ports import PrivateKey
+from gateway.protocol import PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A manifest with its keys, in the manifest's order.
+
+    Attributes:
+        ours: the public halves of our pairs; None where a key cannot be known.
+        pairs: our private halves; None where one is not held.
+        theirs: AlipayHK's keys; None where one cannot be known.
+        halted: why the canary signs nothing; None while it may.
+    """
+
+    manifest: Manifest
+    ours: Sequence[PublicKey | None] = field(repr=False)
+    pairs: Sequence[PrivateKey | None] = field(repr=False)
+    theirs: Sequence[PublicKey | None] = field(repr=False)
+    halted: str | None = None
+
+    def at(self, now: datetime) -> Keyring:
+        """Give the ring of this moment, which knows the one that comes after it.
+
+        Raises:
+            KeyringError: a plan cannot be carried out, a version or a key stands
+                twice, or two keys are active for one use.
+        """
+        return self.until(now).ring(now)
+
+    def until(self, now: datetime) -> "Timeline":
+        """Carry out what is due, and let go of the keys that this gives up."""
+        settled = schedule.at(self.manifest, now)
+        pairs = [
+            key if entry.state in HELD else None
+            for entry, key in zip(settled.partner, self.pairs, strict=True)
+        ]
+        return replace(self, manifest=settled, pairs=pairs)
+
+    def ring(self, now: datetime) -> Keyring:
+        """Give the ring of the states as they stand, up to the next planned step."""
+        partner = [
+            (_info(entry, Party.PARTNER, public, key), key)
+            for entry, public, key in zip(
+                self.manifest.partner, self.ours, self.pairs, strict=True
+            )
+        ]
+        platform = [
+            _info(entry, Party.PLATFORM, public, None)
+            for entry, public in zip(self.manifest.platform, self.theirs, strict=True)
+        ]
+        due = [each for each in schedule.moments(self.manifest) if each > now]
+        return Keyring.of(
+            self.manifest.generation,
+            partner,
+            platform,
+            canary=self._canary(now),
+            due=due[0] if due else None,
+            later=self.at if due else None,
+        )
+
+    def _canary(self, now: datetime) -> Canary | None:
+        for entry, key in zip(self.manifest.partner, self.pairs, strict=True):
+            if entry.canary and key is not None:
+                return Canary(key, schedule.share_at(entry, now), self.halted)
+        return None
+
+
+def _info(
+    entry: Entry, party: Party, public: PublicKey | None, key: PrivateKey | None
+) -> KeyInfo:
+    digest = fingerprint(public.rsa) if public else entry.fingerprint
+    return KeyInfo(
+        entry.version,
+        entry.state,
+        entry.uses(party.uses),
+        digest,
+        public,
+        staged=entry.processes_early,
+        life=entry.life,
+        home=getattr(key, "home", "file"),
+    )
