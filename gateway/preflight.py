@@ -8,6 +8,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ _HIDDEN: Final = (
 
 
 async def check(
-    document: Document[Settings], entropy: Callable[[int], bytes]
+    document: Document[Settings], entropy: Callable[[int], bytes], now: datetime
 ) -> list[Problem]:
     """Find what is wrong with a configuration, and what keyrings and TLS files lack.
 
@@ -37,7 +38,7 @@ async def check(
     """
     problems = [*document.problems]
     for files in config.files_of(document):
-        problems += await _keyring_problems(document, files, entropy)
+        problems += await _keyring_problems(document, files, entropy, now)
         for key, reason in _client_flaws(files.tls):
             place = (*files.place, "tls", key)
             problems.append(document.problem(place, reason))
@@ -97,12 +98,13 @@ async def _keyring_problems(
     document: Document[Settings],
     files: config.Files,
     entropy: Callable[[int], bytes],
+    now: datetime,
 ) -> list[Problem]:
     if files.keyring is None:
         return []
     place = (*files.place, "keyring")
     try:
-        ring = await asyncio.to_thread(KeyringFolder(files.keyring).read)
+        ring = await asyncio.to_thread(KeyringFolder(files.keyring).read, now)
         await self_test(ring, entropy=entropy)
     except DocumentError as error:
         return [*error.problems]

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from gateway.cli import UsageError
 from gateway.cli._choices import add_choice
 from gateway.cli._messages import Received, header, parse_message, read_input
-from gateway.cli._ring import add_ring, folder_of, sender_of
+from gateway.cli._ring import add_ring, clock, folder_of, sender_of
 from gateway.cli.options import add_json
 from gateway.errors import ClientIdMismatch
 from gateway.keys.backends.file import KeyringFolder
@@ -118,7 +118,7 @@ def case_of(arguments: argparse.Namespace) -> Case:
         SetupError: a file is not what it should be.
     """
     _check_form(arguments)
-    ring = KeyringFolder(folder_of(arguments)).read()
+    ring = KeyringFolder(folder_of(arguments)).read(clock())
     sent = _sent(arguments)
     client_id = _client_id(arguments, sent)
     received = _received(arguments, sent, client_id)

@@ -6,27 +6,62 @@ key may be activated again, which is the way back. A compromised or destroyed on
 never returns. One that is active already is left as it is, with status 0.
 
 Activate a key of ours only once AlipayHK has registered its public key: a running
-gateway signs with it within a second.
+gateway signs with it within a second. With --at it is planned: every gateway that has
+the ring by then changes over at that second, by itself. --overlap says how long the
+key before is kept from then on: it is destroyed by itself at the end.
 
 Examples:
   gateway keys activate 2 --dry-run       what would change
   gateway keys activate 2                 our version 2 signs from now on
+  gateway keys activate 2 --overlap 48h   and version 1 is destroyed in two days
+  gateway keys activate 2 --at 2031-12-01T02:00:00Z --overlap 48h
+                                          the same, from that moment on
   gateway keys activate 2 --platform      AlipayHK's version 2 is encrypted to
   gateway keys activate 2 --use sign      where version 2 has a pair for each use
 """
 
 import argparse
 
-from gateway.cli._keys_change import add_version, carry_out
+from gateway.cli._keys_change import (
+    add_at,
+    add_version,
+    carry_out,
+    refuse_past,
+    which,
+)
+from gateway.cli._ring import clock
+from gateway.cli._times import duration
 from gateway.keys.changes import activate
+from gateway.keys.manifest import Manifest
 from gateway.keys.model import KeyState
+from gateway.keys.schedule import keep_for, plan_activation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `gateway keys activate`."""
     add_version(parser)
+    add_at(parser)
+    parser.add_argument(
+        "--overlap",
+        type=duration,
+        metavar="TIME",
+        help="destroy the key before after so long: 30s, 10m, 48h, 7d "
+        "(default: keep it until it is destroyed by hand)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Activate the key that is named."""
-    return carry_out(arguments, activate, KeyState.ACTIVE)
+    """Activate the key that is named, or plan to."""
+    refuse_past(arguments)
+    key, overlap = which(arguments), arguments.overlap
+
+    def planned(before: Manifest) -> Manifest:
+        return plan_activation(before, key, arguments.at, overlap)
+
+    def taken(before: Manifest) -> Manifest:
+        after = activate(before, *key)
+        return after if overlap is None else keep_for(before, after, clock(), overlap)
+
+    if arguments.at is not None:
+        return carry_out(arguments, planned)
+    return carry_out(arguments, taken, KeyState.ACTIVE)

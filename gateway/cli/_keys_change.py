@@ -2,21 +2,26 @@
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from gateway.cli._ring import add_ring, add_which, folder_of, manifest_of
+from gateway.cli._ring import add_ring, add_which, clock, folder_of, manifest_of
+from gateway.cli._times import moment
 from gateway.cli.options import add_json
+from gateway.errors import KeyringError
+from gateway.keys import schedule
 from gateway.keys.backends import folder as folders
 from gateway.keys.backends.file import KeyringFolder
-from gateway.keys.changes import Change, Party, difference, find
+from gateway.keys.changes import Change, Party, Which, dated, difference, find
 from gateway.keys.keyring import Keyring
-from gateway.keys.manifest import Manifest
+from gateway.keys.manifest import Entry, Manifest, format_moment
 from gateway.keys.model import KeyInfo, KeyState, Use
 
-Step: TypeAlias = Callable[[Manifest, Party, str, Use | None], Manifest]
-"""One of `gateway.keys.changes`: activate, deactivate or destroy."""
+Step: TypeAlias = Callable[[Manifest], Manifest]
+"""Takes a manifest in which everything due was done, and gives the next one."""
 
 _DOES: Final = {
     Use.SIGN: "signs",
@@ -24,6 +29,27 @@ _DOES: Final = {
     Use.VERIFY: "verifies",
     Use.ENCRYPT: "encrypts",
 }
+_PLANS: Final = {
+    "activate_at": "activated",
+    "deactivate_at": "deactivated",
+    "destroy_at": "destroyed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What a step made of a ring, or would make of it."""
+
+    folder: Path
+    before: Manifest
+    after: Manifest
+    ring: Keyring
+    dry_run: bool
+
+    @property
+    def changes(self) -> list[Change]:
+        """What became of each entry, what comes into use first."""
+        return sorted(difference(self.before, self.after), key=_coming_first)
 
 
 def add_version(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +58,11 @@ def add_version(parser: argparse.ArgumentParser) -> None:
         "version", metavar="VERSION", help="as `gateway keys list` has it"
     )
     add_which(parser)
+    add_change(parser)
+
+
+def add_change(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of every change."""
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -41,36 +72,63 @@ def add_version(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
 
 
-def carry_out(arguments: argparse.Namespace, step: Step, goal: KeyState) -> int:
-    """Take a step with the key that is named, or try it, and say what it means.
+def add_at(parser: argparse._ActionsContainer) -> None:
+    """Declare `--at TIME`."""
+    parser.add_argument(
+        "--at",
+        type=moment,
+        metavar="TIME",
+        help="plan it for then, such as 2026-12-01T02:00:00Z: every gateway does it "
+        "by itself, to the second",
+    )
+
+
+def which(arguments: argparse.Namespace) -> Which:
+    """Give the key that is named."""
+    return arguments.party, arguments.version, arguments.use
+
+
+def carry_out(
+    arguments: argparse.Namespace, step: Step, goal: KeyState | None = None
+) -> int:
+    """Take a step, or try it, and say what it means.
 
     A key that is in the state `goal` already is left as it is: a script that is run
     again ends like the first time.
     """
-    folder = folder_of(arguments)
-    party: Party = arguments.party
-    chosen = (party, arguments.version, arguments.use)
+    done = change(arguments, _unless_taken(arguments, step, goal) if goal else step)
+    if arguments.json:
+        print(json.dumps(_as_json(done)))
+        return 0
+    if goal is not None and not done.changes:
+        name = f"{arguments.party} version {arguments.version}"
+        print(f"{name} is {goal} already: nothing was changed.")
+    elif not done.changes:
+        print("Nothing is to be done: nothing was changed.")
+    print("\n".join(_lines(done)))
+    return 0
+
+
+def change(arguments: argparse.Namespace, step: Step) -> Changed:
+    """Take a step with the ring that is meant, or try it, after what is due.
+
+    Raises:
+        KeyringError: the step must not be taken, or the gateway would refuse the ring.
+    """
+    folder, now = folder_of(arguments), clock()
     if arguments.dry_run:
         before = manifest_of(folder)
-        taken = find(before, *chosen).state is goal
-        after = before if taken else step(before, *chosen)
-        ring = folders.preview(folder, after)
-    else:
-        with folders.locked(folder) as locked:
-            before = locked.manifest
-            taken = find(before, *chosen).state is goal
-            after = before if taken else step(before, *chosen)
-            ring = KeyringFolder(folder).read() if taken else locked.replace(after)
-    changes = sorted(difference(before, after), key=_coming_first)
-    if arguments.json:
-        print(json.dumps(_as_json(folder, changes, ring, dry_run=arguments.dry_run)))
-        return 0
-    if taken:
-        name = f"{party} version {arguments.version}"
-        print(f"{name} is {goal} already: nothing was changed.")
-    lines = _lines(folder, changes, ring, dry_run=arguments.dry_run and not taken)
-    print("\n".join(lines))
-    return 0
+        after = _after(before, step, now)
+        ring = folders.preview(folder, after, now)
+        return Changed(folder, before, after, ring, dry_run=True)
+    with folders.locked(folder) as locked:
+        before = locked.manifest
+        after = _after(before, step, now)
+        if after == before:
+            ring = KeyringFolder(folder).read(now)
+        else:
+            ring = locked.replace(after, now=now)
+    return Changed(folder, before, after, ring, dry_run=False)
 
 
 def meaning(change: Change, ring: Keyring) -> str:
@@ -80,8 +138,29 @@ def meaning(change: Change, ring: Keyring) -> str:
         return f"it {does} from now on"
     if change.after.state is KeyState.DEACTIVATED:
         return f"it still {does}" if does else "it does nothing more"
+    if change.after.state is KeyState.COMPROMISED:
+        return "it is refused for everything; its file stays, for you to delete"
+    if change.after.state is KeyState.PRE_ACTIVE:
+        return f"it {does} already" if does else "it does nothing yet"
     gone = change.before.key if change.before else None
     return f"{gone} is deleted; copies in backups are yours to delete"
+
+
+def _after(before: Manifest, step: Step, now: datetime) -> Manifest:
+    settled = schedule.at(before, now)
+    after = step(settled)
+    if after == settled:  # then what is due is left for the next change, too
+        return before
+    return dated(settled, after, now)
+
+
+def _unless_taken(arguments: argparse.Namespace, step: Step, goal: KeyState) -> Step:
+    def taken_or(manifest: Manifest) -> Manifest:
+        if find(manifest, *which(arguments)).state is goal:
+            return manifest
+        return step(manifest)
+
+    return taken_or
 
 
 def _coming_first(change: Change) -> bool:
@@ -106,39 +185,76 @@ def _info(change: Change, ring: Keyring) -> KeyInfo:
     return (ring.partner if ours else ring.platform)[change.index]
 
 
-def _lines(
-    folder: Path, changes: Sequence[Change], ring: Keyring, *, dry_run: bool
-) -> Iterator[str]:
-    if dry_run:
+def _lines(done: Changed) -> Iterator[str]:
+    if done.dry_run and done.changes:
         yield "Dry run, nothing was changed. The change would be:"
-    for change in changes:
+    for change in done.changes:
+        name = f"{change.party} version {change.after.version}"
         before = change.before.state if change.before else "new"
-        yield (
-            f"{change.party} version {change.after.version}: {before} -> "
-            f"{change.after.state}; {meaning(change, ring)}"
-        )
-    if not dry_run:
-        yield f"{folder} is at generation {ring.generation}."
-    if lacks := ring.missing():
+        if before != change.after.state or _is_staged(change):
+            state = change.after.state
+            says = meaning(change, done.ring)
+            yield f"{name}: {before} -> {state}; {says}"
+        yield from (f"{name}: {plan}" for plan in _planned(change))
+    if not (done.dry_run and done.changes):
+        yield f"{done.folder} is at generation {done.ring.generation}."
+    if lacks := done.ring.missing():
         yield f"Still missing: {'; '.join(lacks)}."
 
 
-def _as_json(
-    folder: Path, changes: Sequence[Change], ring: Keyring, *, dry_run: bool
-) -> dict[str, object]:
+def _is_staged(change: Change) -> bool:
+    return change.before is not None and change.after.staged > change.before.staged
+
+
+def _planned(change: Change) -> Iterator[str]:
+    """Say which plans a change made, and which it dropped."""
+    for key, verb in _PLANS.items():
+        before, after = _plan(change.before, key), _plan(change.after, key)
+        if after is not None and after != before:
+            yield f"to be {verb} at {format_moment(after)}, by every gateway itself"
+        elif after is None and before is not None and verb != change.after.state:
+            yield f"no longer to be {verb} at {format_moment(before)}"
+
+
+def _plan(entry: Entry | None, key: str) -> datetime | None:
+    moment: datetime | None = getattr(entry, key, None)
+    return moment
+
+
+def _as_json(done: Changed) -> dict[str, object]:
     return {
-        "keyring": str(folder),
-        "generation": ring.generation,
-        "dry_run": dry_run,
+        "keyring": str(done.folder),
+        "generation": done.ring.generation,
+        "dry_run": done.dry_run,
         "changes": [
             {
                 "section": change.party,
                 "version": change.after.version,
                 "before": change.before.state if change.before else None,
                 "after": change.after.state,
-                "does": _duties(change, ring),
+                "does": _duties(change, done.ring),
+                "planned": _plans(change.after),
             }
-            for change in changes
+            for change in done.changes
         ],
-        "missing": ring.missing(),
+        "missing": done.ring.missing(),
     }
+
+
+def _plans(entry: Entry) -> dict[str, str]:
+    return {
+        key: format_moment(moment)
+        for key in _PLANS
+        if (moment := _plan(entry, key)) is not None
+    }
+
+
+def refuse_past(arguments: argparse.Namespace) -> None:
+    """Pass if a planned moment, where there is one, is still to come.
+
+    Raises:
+        KeyringError: it has passed.
+    """
+    if arguments.at is not None and arguments.at <= clock():
+        msg = f"{format_moment(arguments.at)} has passed; leave --at out to do it now"
+        raise KeyringError(msg)

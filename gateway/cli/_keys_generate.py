@@ -26,11 +26,12 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 
 from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import entry_of, facts_of, headline
-from gateway.cli._ring import add_ring, folder_of, options_of
+from gateway.cli._ring import add_ring, clock, folder_of, options_of
 from gateway.cli.options import add_json
 from gateway.keys.backends.folder import KeyFile, locked
-from gateway.keys.changes import Party, add
+from gateway.keys.changes import Party, add, dated
 from gateway.keys.formats import MINIMUM_BITS, private_pem, public_base64, public_pem
+from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import Use
 from gateway.protocol import PublicKeys
 
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         before = ring.manifest
         entry = entry_of(before, Party.PARTNER, arguments.version, arguments.use)
         file = KeyFile(str(entry.key), private_pem(key), private=True)
-        after = ring.replace(add(before, Party.PARTNER, entry), file)
+        after = ring.replace(_taken_up(before, entry), file)
     public = key.public_key()
     if arguments.json:
         facts = facts_of(folder, after.generation, Party.PARTNER, entry, public)
@@ -77,6 +78,13 @@ def run(arguments: argparse.Namespace) -> int:
     print(_both_forms(public))
     print(_next_steps(entry.version, options_of(arguments), platform=after.verifiers))
     return 0
+
+
+def _taken_up(before: Manifest, entry: Entry) -> Manifest:
+    """Add the entry. Its public key is given out here and now: it is printed."""
+    now = clock()
+    added = add(before, Party.PARTNER, entry.model_copy(update={"exported": now}))
+    return dated(before, added, now)
 
 
 def _both_forms(key: RSAPublicKey) -> str:

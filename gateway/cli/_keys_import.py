@@ -25,18 +25,19 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import entry_of, facts_of, headline
 from gateway.cli._messages import read_input
-from gateway.cli._ring import add_ring, folder_of, options_of
+from gateway.cli._ring import add_ring, clock, folder_of, options_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
 from gateway.keys.backends.file import Others, read_key_file
 from gateway.keys.backends.folder import KeyFile, locked
-from gateway.keys.changes import Party, activate, add, find
+from gateway.keys.changes import Party, activate, add, dated, find
 from gateway.keys.formats import (
     private_pem,
     public_pem,
     read_private_key,
     read_public_key,
 )
+from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import Use
 
 _MAX_KEY_BYTES: Final = 64 << 10
@@ -76,14 +77,11 @@ def run(arguments: argparse.Namespace) -> int:
     party, data, public = _read(arguments.file, arguments.party)
     folder = folder_of(arguments)
     with locked(folder, create=True) as ring:
-        before = ring.manifest
-        entry = entry_of(before, party, arguments.version, arguments.use)
-        after = add(before, party, entry)
-        if arguments.activate:
-            after = activate(after, party, entry.version, arguments.use)
-            entry = find(after, party, entry.version, arguments.use)
+        entry = entry_of(ring.manifest, party, arguments.version, arguments.use)
         file = KeyFile(str(entry.key), data, private=party is Party.PARTNER)
+        after = _taken_up(ring.manifest, party, entry, activated=arguments.activate)
         ring.replace(after, file)
+    entry = find(after, party, entry.version, arguments.use)
     if arguments.json:
         print(json.dumps(facts_of(folder, after.generation, party, entry, public)))
         return 0
@@ -93,6 +91,20 @@ def run(arguments: argparse.Namespace) -> int:
         again = f"{entry.version}{option}{options_of(arguments)}"
         print(f"Put it in use with:\n     gateway keys activate {again}")
     return 0
+
+
+def _taken_up(
+    before: Manifest, party: Party, entry: Entry, *, activated: bool
+) -> Manifest:
+    """Add the entry, in use or not: then AlipayHK must have had it before us."""
+    now = clock()
+    if activated:
+        entry = entry.model_copy(update={"exported": now})
+    after = add(before, party, entry)
+    if activated:
+        use = entry.use[0] if entry.use else None
+        after = activate(after, party, entry.version, use)
+    return dated(before, after, now)
 
 
 def _read(name: str, party: Party | None) -> tuple[Party, bytes, RSAPublicKey]:

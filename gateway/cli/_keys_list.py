@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gateway.cli._ring import Held, add_ring, folder_of, held, manifest_of
+from gateway.cli._ring import Held, add_ring, clock, folder_of, held, manifest_of
 from gateway.cli.options import add_json
 from gateway.errors import SetupError
 from gateway.keys.backends.file import KeyringFolder
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _problems(folder: Path) -> list[str]:
     try:
-        KeyringFolder(folder).read()
+        KeyringFolder(folder).read(clock())
     except SetupError as error:
         return error.detail.splitlines()
     return []

@@ -1,6 +1,7 @@
 """Print a public key, and nothing else: to register it, or to compare it.
 
 Without a version it is our key that signs, else the newest that is not in use yet.
+That a key of ours was given out is noted in the ring: only then can it be activated.
 
 Examples:
   gateway keys public                       our active key, as PEM
@@ -12,12 +13,22 @@ Examples:
 
 import argparse
 import json
+import sys
+from pathlib import Path
 
 from gateway.cli._keys_add import facts_of
-from gateway.cli._ring import add_ring, add_which, folder_of, held, manifest_of
+from gateway.cli._ring import (
+    add_ring,
+    add_which,
+    clock,
+    folder_of,
+    held,
+    manifest_of,
+)
 from gateway.cli.options import add_json
-from gateway.errors import KeyringError
-from gateway.keys.changes import Party, find, section
+from gateway.errors import KeyringError, SetupError
+from gateway.keys.backends.folder import locked
+from gateway.keys.changes import Party, Which, find, mark_exported, section
 from gateway.keys.formats import public_base64, public_pem
 from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import KeyState, Use
@@ -51,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
         msg = f"{party} version {chosen.version}: {why}"
         raise KeyringError(msg)
     key = found.public.rsa
+    if party is Party.PARTNER and chosen.created and not chosen.exported:
+        _note_export(folder, (party, chosen.version, arguments.use))
     if arguments.json:
         print(json.dumps(facts_of(folder, ring.generation, party, chosen, key)))
     elif arguments.format == "pem":
@@ -58,6 +71,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(public_base64(key))
     return 0
+
+
+def _note_export(folder: Path, which: Which) -> None:
+    """Note it where the ring can be written; whoever prints a key has it all the same."""
+    now = clock()
+    try:
+        with locked(folder) as ring:
+            ring.replace(mark_exported(ring.manifest, which, now), now=now)
+    except (OSError, SetupError) as error:
+        text = error.detail if isinstance(error, SetupError) else error.strerror
+        print(f"gateway: not noted in the ring: {text}", file=sys.stderr)
 
 
 def _chosen(

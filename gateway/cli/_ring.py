@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from shlex import quote
 
@@ -38,6 +39,13 @@ class Held:
     def uses(self) -> list[Use]:
         """What the key is for, in a fixed order."""
         return [use for use in Use if use in self.entry.uses(self.party.uses)]
+
+
+def clock() -> datetime:
+    """Give the present moment."""
+    from gateway.plant import CLOCK
+
+    return CLOCK.now()
 
 
 def add_ring(parser: argparse.ArgumentParser) -> None:

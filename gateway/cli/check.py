@@ -17,7 +17,7 @@ import sys
 from gateway import config
 from gateway.cli.options import add_config, add_json, environment
 from gateway.documents import DocumentError
-from gateway.plant import ENTROPY
+from gateway.plant import CLOCK, ENTROPY
 from gateway.preflight import check
 
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     try:
         document = config.read(arguments.config, environment())
-        problems = asyncio.run(check(document, ENTROPY))
+        problems = asyncio.run(check(document, ENTROPY, CLOCK.now()))
     except DocumentError as error:
         problems = [*error.problems]
     if arguments.json:

@@ -16,7 +16,7 @@ import json
 from gateway.cli._choices import add_choice
 from gateway.cli._messages import header_lines, print_message
 from gateway.cli._outgoing import encrypted, read_body
-from gateway.cli._ring import add_ring, sender_of
+from gateway.cli._ring import add_ring, clock, sender_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyUnavailable
 from gateway.keys.backends.file import KeyringFolder
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Encrypt, and print header and ciphertext."""
     client = sender_of(arguments)
-    recipient = _recipient(KeyringFolder(client.keyring).read(), arguments.to)
+    recipient = _recipient(KeyringFolder(client.keyring).read(clock()), arguments.to)
     draft = Draft(Direction.REQUEST, POST, "/", "", "", read_body(arguments.file))
     draft = encrypted(draft, recipient, client)
     assert draft.encryption is not None  # noqa: S101 - that is what encrypting does

@@ -31,8 +31,12 @@ _VERBS: Final = {
     "list": "show every key version, its state and what is wrong with it",
     "public": "print a public key, to register it with AlipayHK",
     "activate": "put a key in use; the one before it is deactivated",
+    "stage": "let a key decrypt or verify before it is in use",
     "deactivate": "take a key out of use; it still decrypts or verifies",
     "destroy": "delete a key for good",
+    "compromise": "refuse a key for everything, at once",
+    "rollback": "return to the ring as it was before its last change",
+    "settle": "write down the planned steps that are due",
 }
 
 

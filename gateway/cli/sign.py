@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from gateway.cli import UsageError
 from gateway.cli._messages import header_lines, print_message
 from gateway.cli._outgoing import encrypted, read_body, signed
-from gateway.cli._ring import add_ring, sender_of
+from gateway.cli._ring import add_ring, clock, sender_of
 from gateway.cli.options import add_json
 from gateway.config import Client
 from gateway.keys.backends.file import KeyringFolder
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Sign, and print in the form that is wanted."""
     client = sender_of(arguments)
-    ring = KeyringFolder(client.keyring).read()
+    ring = KeyringFolder(client.keyring).read(clock())
     draft = _draft(arguments, client)
     if arguments.encrypt:
         draft = encrypted(draft, ring.recipient, client)
@@ -94,17 +94,11 @@ def _draft(arguments: argparse.Namespace, client: Client) -> Draft:
         return draft_request(
             target=arguments.target,
             client_id=client.client_id,
-            time=arguments.time or _now(client),
+            time=arguments.time or format_time(clock(), client.time_offset),
             body=read_body(arguments.file),
         )
     except ValueError as error:
         raise UsageError(str(error)) from None
-
-
-def _now(client: Client) -> str:
-    from gateway.plant import CLOCK
-
-    return format_time(CLOCK.now(), client.time_offset)
 
 
 def _as_json(request: SignedMessage) -> dict[str, object]:

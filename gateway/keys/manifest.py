@@ -242,10 +242,11 @@ def _flaws(
         if isinstance(use, str) and use in set(Use) - allowed:
             may = " and ".join(sorted(allowed))
             yield "use", f"a {name} key cannot {use}; it may {may}"
-    if state != KeyState.DESTROYED and entry.get("key") is None:
+    gone = state == KeyState.DESTROYED or "destroyed" in entry
+    if entry.get("key") is None and not gone:
         yield "key", "this key is required"
     if name != "partner" and "canary" in entry:
         yield "canary", "AlipayHK's keys sign nothing of ours; stage this one instead"
     for key, states in _ONLY_IN.items():
-        if key in entry and state in set(KeyState) - states:
+        if key in entry and state in tuple(set(KeyState) - states):
             yield key, f"a key that is {state} has none"

@@ -137,6 +137,23 @@ def plan(manifest: Manifest, which: Which, **moments: datetime | None) -> Manife
     return after.model_copy(update={"generation": manifest.generation + 1})
 
 
+def plan_destruction(manifest: Manifest, which: Which, moment: datetime) -> Manifest:
+    """Have a key destroyed at a moment.
+
+    Raises:
+        KeyringError: there is no such key, or it would still be in use then.
+    """
+    after = plan(manifest, which, destroy_at=moment)
+    if changes.find(at(after, moment), *which).state is not KeyState.DESTROYED:
+        now = changes.find(manifest, *which).state
+        msg = (
+            f"{which[0]} version {which[1]} is {now} and would not be destroyed at "
+            f"{format_moment(moment)}: plan for another to be activated before"
+        )
+        raise KeyringError(msg)
+    return after
+
+
 def keep_for(
     before: Manifest, after: Manifest, now: datetime, overlap: timedelta
 ) -> Manifest:

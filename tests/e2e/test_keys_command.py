@@ -20,7 +20,10 @@ ENCRYPTED = b"""-----BEGIN ENCRYPTED PRIVATE KEY-----
 AA==
 -----END ENCRYPTED PRIVATE KEY-----
 """
-VERBS = ("generate", "import", "list", "public", "activate", "deactivate", "destroy")
+VERBS = (
+    *("generate", "import", "list", "public", "activate", "stage"),
+    *("deactivate", "destroy", "compromise", "rollback", "settle"),
+)
 
 
 @pytest.fixture
@@ -64,6 +67,12 @@ BEFORE = {
     "public 2": ["generate"],
     "destroy 1": ["generate", "activate 2"],
     "destroy 1 --platform": ["import alipayhk.pem --activate"],
+    "destroy 3": ["generate", "activate 2", "generate"],
+    "compromise 3": ["generate", "generate"],
+    "compromise 3 --platform": ["import alipayhk.pem --version 3"],
+    "stage 3": ["generate", "generate"],
+    "stage 3 --platform": ["import alipayhk.pem --version 3"],
+    "rollback": ["generate", "activate 2"],
 }
 """What has to have happened before an example, by how it goes on."""
 
@@ -355,7 +364,9 @@ def test_a_rotation_says_what_each_key_does(ringed):
 
 
 def test_changes_are_told_to_programs_too(ringed):
-    done = ringed.gateway("keys", "deactivate", "1", "--platform", "--json")
+    done = ringed.gateway(
+        "keys", "deactivate", "1", "--platform", "--leave-none", "--json"
+    )
     facts = json.loads(done.stdout)
     assert facts["changes"] == [
         {
@@ -364,6 +375,7 @@ def test_changes_are_told_to_programs_too(ringed):
             "before": "active",
             "after": "deactivated",
             "does": ["verify"],
+            "planned": {},
         }
     ]
     assert facts["missing"] == ["a platform key that is active to encrypt"]
@@ -375,6 +387,7 @@ def test_a_destroyed_key_is_gone_from_the_folder(ringed):
     done = ringed.gateway("keys", "destroy", "1")
     assert b"partner-1.pem is deleted" in done.stdout
     assert files(ringed.ring) == [
+        ".history",
         "keyring.yaml",
         "partner-2.pem",
         "platform-1.pem",

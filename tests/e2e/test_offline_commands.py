@@ -256,7 +256,7 @@ def test_a_body_that_may_not_be_sent_is_not_signed(body, says, place):
 
 
 def test_without_an_active_key_nothing_is_signed(place):
-    place.gateway("keys", "deactivate", "1")
+    place.gateway("keys", "deactivate", "1", "--leave-none")
     done = place.gateway("sign", "order.json", *TARGET)
     assert done.returncode == 1
     assert "No partner key is active for signing" in error_of(done)
@@ -330,7 +330,7 @@ def test_the_request_itself_says_what_its_response_answers(
 
 
 def test_a_deactivated_key_still_verifies(place, platform_key):
-    place.gateway("keys", "deactivate", "1", "--platform")
+    place.gateway("keys", "deactivate", "1", "--platform", "--leave-none")
     done = place.gateway("verify", "-", *TARGET, given=raw(peer.answer(platform_key)))
     assert b"version 1 (deactivated)" in done.stdout
 
@@ -710,7 +710,7 @@ def test_each_encryption_has_a_key_of_its_own(place):
 
 
 def test_without_a_key_to_encrypt_to_nothing_is_encrypted(place):
-    place.gateway("keys", "deactivate", "1", "--platform")
+    place.gateway("keys", "deactivate", "1", "--platform", "--leave-none")
     done = place.gateway("encrypt", "order.json")
     assert done.returncode == 1
     assert "No platform key is active for encryption" in error_of(done)

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 
 from gateway import config
 from gateway.errors import SetupError
-from gateway.plant import ENTROPY
+from gateway.plant import CLOCK, ENTROPY
 from gateway.preflight import check
 from tests.integration.conftest import write_private
 
@@ -164,5 +164,7 @@ async def test_a_tls_file_that_cannot_be_used_ends_the_start_and_fails_the_check
     (error,) = caught.value.exceptions
     assert isinstance(error, SetupError)
     assert reason in error.detail
-    problems = await check(config.read(tmp_path / "config.yaml", {}), ENTROPY)
+    problems = await check(
+        config.read(tmp_path / "config.yaml", {}), ENTROPY, CLOCK.now()
+    )
     assert [reason in problem.message for problem in problems] == [True]
