@@ -17,6 +17,9 @@ Keys. DIR/simulator is AlipayHK's half, DIR/hk-sandbox the gateway's; both are m
 with throw-away keys at the first start. A partner's further public key is registered
 in DIR/simulator/simulator.yaml, or until the simulator ends:
   curl -X PUT http://127.0.0.1:8090/partners/CLIENT_ID/VERSION --data-binary @key.pem
+To rehearse a rotation of AlipayHK's own key (the first line answers its public key):
+  curl -X PUT http://127.0.0.1:8090/keys/2
+  curl -X PUT http://127.0.0.1:8090/keys/2/active
 
 simulator.yaml:
   active: "1"                                 the version that signs

@@ -3,18 +3,20 @@
 On a port of its own, so that nothing here can be taken for AlipayHK's API.
 """
 
+import asyncio
 import json
 from dataclasses import asdict
 from typing import Final
 
 from aiohttp import web
 
-from gateway.errors import KeyringError
-from gateway.keys.formats import read_public_key
+from gateway.errors import KeyringError, KeyVersionUnknown
+from gateway.keys.formats import public_pem, read_public_key
 from gateway.protocol.fields import check_key_version
 from gateway.protocol.outgoing import check_client_id
 from gateway.simulator.alipayhk import AlipayHK
 from gateway.simulator.faults import FAULTS, fault_named
+from gateway.simulator.folder import new_key
 from gateway.simulator.selection import StandingOrder
 
 _HELP: Final = """\
@@ -28,6 +30,13 @@ DELETE /fault      clear it
 GET    /exchanges  what arrived, the oldest first; digests, never bodies
 PUT    /partners/CLIENT_ID/KEY_VERSION
                    register a public key, PEM or base64, until the simulator ends
+DELETE /partners/CLIENT_ID/KEY_VERSION
+                   know it no longer: what it signs is refused, unsigned
+GET    /keys       the versions of its own pairs, those of each partner, what signs
+PUT    /keys/KEY_VERSION
+                   make a pair of its own; answers its public key. It does not sign yet
+PUT    /keys/KEY_VERSION/active
+                   sign with it from now on; the earlier ones still decrypt
 GET    /livez      200 while it runs
 
 A request may name a fault itself. The first of these decides:
@@ -51,6 +60,10 @@ def control_application(simulator: AlipayHK) -> web.Application:
             web.delete("/fault", control.clear),
             web.get("/exchanges", control.exchanges),
             web.put("/partners/{client_id}/{version}", control.register),
+            web.delete("/partners/{client_id}/{version}", control.forget),
+            web.get("/keys", control.keys),
+            web.put("/keys/{version}", control.announce),
+            web.put("/keys/{version}/active", control.activate),
         ]
     )
     return application
@@ -104,6 +117,31 @@ class _Control:
         except (ValueError, KeyringError) as error:
             return _problem(str(error))
         self._simulator.registry.register(client_id, version, key)
+        return web.Response(status=204)
+
+    async def forget(self, request: web.Request) -> web.Response:
+        self._simulator.registry.forget(**request.match_info)
+        return web.Response(status=204)
+
+    async def keys(self, _: web.Request) -> web.Response:
+        registry = self._simulator.registry
+        return _json({"active": registry.active.version, "held": registry.versions()})
+
+    async def announce(self, request: web.Request) -> web.Response:
+        try:
+            version = check_key_version(request.match_info["version"])
+        except ValueError as error:
+            return _problem(str(error))
+        key = await asyncio.to_thread(new_key)
+        public = self._simulator.registry.announce(version, key)
+        return web.Response(text=public_pem(public.rsa))
+
+    async def activate(self, request: web.Request) -> web.Response:
+        version = request.match_info["version"]
+        try:
+            self._simulator.registry.activate(version)
+        except KeyVersionUnknown:
+            return _problem(f"there is no pair {version}; PUT /keys/{version} makes it")
         return web.Response(status=204)
 
 

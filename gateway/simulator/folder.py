@@ -110,7 +110,7 @@ def open_keys(folder: Path) -> SimulatorKeys:
 
 
 def _create(ours: Path, theirs: Path) -> None:
-    platform, partner = _new_key(), _new_key()
+    platform, partner = new_key(), new_key()
     ring = manifest.Manifest(
         generation=1,
         partner=(_entry("partner-1.pem"),),
@@ -130,7 +130,8 @@ def _entry(file: str) -> manifest.Entry:
     return manifest.Entry(version=_VERSION, state=KeyState.ACTIVE, key=file)
 
 
-def _new_key() -> RSAPrivateKey:
+def new_key() -> RSAPrivateKey:
+    """Make a throw-away key."""
     return generate_private_key(public_exponent=65537, key_size=2048)
 
 

@@ -45,10 +45,34 @@ class Registry:
         """Take in a partner's public key, beside those it has already."""
         self._partners.setdefault(client_id, {})[version] = key
 
+    def forget(self, client_id: str, version: str) -> None:
+        """Know a partner's public key no longer; one that is not known is none."""
+        self._partners.get(client_id, {}).pop(version, None)
+
+    def announce(self, version: str, key: RSAPrivateKey) -> PublicKey:
+        """Take in a pair of its own that does not sign yet. Gives its public half."""
+        self._keys[version] = key
+        return PublicKey(version, key.public_key())
+
+    def activate(self, version: str) -> None:
+        """Sign with this one of its own pairs from now on; the others still decrypt.
+
+        Raises:
+            KeyVersionUnknown: there is no such pair.
+        """
+        if version not in self._keys:
+            raise KeyVersionUnknown(version)
+        self._active = version
+
     def rotate(self, version: str, key: RSAPrivateKey) -> None:
         """Sign with a new key from now on; the earlier ones still decrypt."""
-        self._keys[version] = key
-        self._active = version
+        self.announce(version, key)
+        self.activate(version)
+
+    def versions(self) -> dict[str, list[str]]:
+        """Give every version that is held: its own, and each partner's."""
+        theirs = {name: list(keys) for name, keys in self._partners.items()}
+        return {"alipayhk": list(self._keys), **theirs}
 
     def verifiers(self, client_id: str) -> PublicKeys:
         """Give the keys that may have signed, the last registered first.

@@ -75,14 +75,16 @@ class Seen:
     def whole(self):
         return int(self.one("Content-Length")) == len(self.body)
 
-    def holds(self, *, target=peer.TARGET, client_id=peer.CLIENT_ID, body=None):
+    def holds(
+        self, key=None, *, target=peer.TARGET, client_id=peer.CLIENT_ID, body=None
+    ):
         base = peer.signature_base(
             target=target,
             client_id=client_id,
             time=self.one("Response-Time"),
             body=self.body if body is None else body,
         )
-        key = self.keys.platform.public_key()
+        key = key or self.keys.platform.public_key()
         try:
             signature = value_of(self.all("Signature")[0], "signature")
             key.verify(signature, base, padding.PKCS1v15(), hashes.SHA256())
@@ -739,6 +741,50 @@ async def test_a_further_public_key_can_be_registered(client, other_key, form):
 )
 async def test_what_cannot_be_registered_is_named(client, path, body, text):
     seen = await client.control("PUT", path, body)
+
+    assert seen.status == 400
+    assert text in seen.body.decode()
+
+
+async def test_a_public_key_that_is_forgotten_is_refused_unsigned(client, keys):
+    request = wire(peer.call(keys.partner, BODY))
+    assert (await client.send(request)).holds()
+
+    done = await client.control("DELETE", f"/partners/{peer.CLIENT_ID}/1")
+    refused = await client.send(request)
+
+    assert done.status == 204
+    assert json.loads(refused.body)["resultInfo"]["resultCode"] == "KEY_NOT_FOUND"
+    assert not any(line.lower().startswith("signature:") for line in refused.head)
+
+
+async def test_it_rotates_its_own_key_in_two_steps(client, keys):
+    """AlipayHK gives its new public key out first, and signs with it later."""
+    request = wire(peer.call(keys.partner, BODY))
+
+    announced = await client.control("PUT", "/keys/2")
+    before = await client.send(request)
+    activated = await client.control("PUT", "/keys/2/active")
+    after = await client.send(request)
+
+    public = formats.read_public_key(announced.body)
+    assert before.holds()
+    assert activated.status == 204
+    assert not after.holds()
+    assert after.holds(public)
+    listed = json.loads((await client.control("GET", "/keys")).body)
+    assert listed == {
+        "active": "2",
+        "held": {"alipayhk": ["1", "2"], peer.CLIENT_ID: ["1"]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [("/keys/a,b", "a key version is"), ("/keys/9/active", "there is no pair 9")],
+)
+async def test_a_rotation_that_cannot_be_is_named(client, path, text):
+    seen = await client.control("PUT", path)
 
     assert seen.status == 400
     assert text in seen.body.decode()
