@@ -7,7 +7,7 @@ real entropy are bound here and nowhere else.
 import asyncio
 import os
 import time
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol
@@ -18,10 +18,11 @@ from gateway.access.callers import Caller, Callers
 from gateway.access.policy import Permits, Policy
 from gateway.access.rates import Rate
 from gateway.config import Encryption, ListenerTls, Settings
+from gateway.edge.dial import Dial
 from gateway.edge.inbound import Service
 from gateway.edge.request import Bounds
 from gateway.edge.tls import Certificates, CertificatesListener
-from gateway.edge.upstream import HttpUpstream, open_session
+from gateway.edge.upstream import HttpUpstream
 from gateway.errors import SetupError
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.store import KeyringListener, KeyStore
@@ -208,21 +209,22 @@ class Plant:
         return rings + certificates
 
     async def _run(self) -> None:
-        try:
-            async with AsyncExitStack() as stack, asyncio.TaskGroup() as watchers:
-                service = await self._service(stack)
-                await self.load()
-                watches = [
-                    *(store.watch for store in self._stores.values()),
-                    *(each.watch for each in self._certificates.values()),
-                ]
-                self._watching = [watchers.create_task(watch()) for watch in watches]
-                self._started.set_result(service)
-                await self._ending.wait()
-        except* SetupError as errors:
-            self._started.set_exception(errors.exceptions[0])
+        with ExitStack() as stack:
+            try:
+                async with asyncio.TaskGroup() as watchers:
+                    service = self._service(stack)
+                    await self.load()
+                    watches = [
+                        *(store.watch for store in self._stores.values()),
+                        *(each.watch for each in self._certificates.values()),
+                    ]
+                    self._watching = [watchers.create_task(each()) for each in watches]
+                    self._started.set_result(service)
+                    await self._ending.wait()
+            except* SetupError as errors:
+                self._started.set_exception(errors.exceptions[0])
 
-    async def _service(self, stack: AsyncExitStack) -> Service:
+    def _service(self, stack: ExitStack) -> Service:
         inbound, admin = self.settings.inbound, self.settings.admin
         by_certificate = [each.token_sha256 is None for each in self.settings.callers]
         self.inbound_tls = self._listener_tls(
@@ -232,7 +234,7 @@ class Plant:
             "admin", admin.tls, required=not admin.tokens
         )
         clients = {
-            each.name: await self._client(each, stack) for each in self.settings.clients
+            each.name: self._client(each, stack) for each in self.settings.clients
         }
         routes = [
             Route(
@@ -283,31 +285,30 @@ class Plant:
         self._certificates[setting] = certificates
         return certificates
 
-    async def _client(self, each: config.Client, stack: AsyncExitStack) -> Client:
+    def _client(self, each: config.Client, stack: ExitStack) -> Client:
         setting = f"client {each.name}: tls"
         files = (each.tls.ca_file, each.tls.certificate, each.tls.private_key)
         certificates = Certificates(
             setting, files, partial(client_tls, setting, each.tls), self._listener
         )
         self._certificates[setting] = certificates
-        session = await stack.enter_async_context(
-            open_session(
+        upstream = HttpUpstream(
+            Dial(
+                each.upstream,
                 tls=certificates.context,
                 connect_timeout_s=each.connect_timeout_s,
                 public_only=each.public_addresses_only,
-            )
+            ),
+            self._memory,
+            max_response_bytes=each.max_response_bytes,
+            first_byte_timeout_s=each.first_byte_timeout_s,
         )
+        stack.callback(upstream.close)
         return Client(
             each.name,
             each.client_id,
             self._stores[each.name],
-            HttpUpstream(
-                each.upstream,
-                session,
-                self._memory,
-                max_response_bytes=each.max_response_bytes,
-                first_byte_timeout_s=each.first_byte_timeout_s,
-            ),
+            upstream,
             timedelta(seconds=each.clock_tolerance_s),
             each.time_offset,
             each.send_key_version,

@@ -26,6 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import uvloop
+
 from gateway import config
 from gateway.app import Gateway
 from gateway.cli.options import add_config, environment
@@ -44,7 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
     check_libraries()
     leave_no_trace()
-    return 1 if asyncio.run(_serve(arguments.config)) else 0
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return 1 if runner.run(_serve(arguments.config)) else 0
 
 
 async def _serve(file: Path) -> int:

@@ -119,8 +119,8 @@ FRAMING = {
     "a length one long, left open": raw(
         framed(("Content-Length", str(len(BODY) + 1))), "upstream_timeout", "open"
     ),
-    "a length one short": raw(framed(("Content-Length", str(len(BODY) - 1)))),
-    "a length of none": raw(framed(("Content-Length", "0"))),
+    "a length one short": raw(framed(("Content-Length", str(len(BODY) - 1))), FORGED),
+    "a length of none": raw(framed(("Content-Length", "0")), FORGED),
     "a length and chunks": raw(framed(LENGTH, CHUNKED, body=CHUNKS)),
     "chunks and a length": raw(framed(CHUNKED, LENGTH, body=CHUNKS)),
     "chunks twice": raw(framed(CHUNKED, CHUNKED, body=CHUNKS)),
@@ -140,8 +140,8 @@ FRAMING = {
     "two encodings": raw(
         framed(LENGTH, ("Content-Encoding", "identity"), ("Content-Encoding", "br"))
     ),
-    "a 204 with a body": raw(framed(LENGTH, line="HTTP/1.1 204 X")),
-    "a 304 with a body": raw(framed(LENGTH, line="HTTP/1.1 304 X")),
+    "a 204 with a body": raw(framed(LENGTH, line="HTTP/1.1 204 X"), FORGED),
+    "a 304 with a body": raw(framed(LENGTH, line="HTTP/1.1 304 X"), FORGED),
 }
 
 
@@ -157,7 +157,7 @@ CHUNK_TRICKS = {
     "a size with 0x": raw(sized(b"0x" + SIZE)),
     "a size of 2**64": raw(sized(b"1" + b"0" * 16)),
     "a size of 2**64 - 1": raw(sized(b"f" * 16), CUT),
-    "a size one long": raw(sized(b"%x" % (len(BODY) + 1)), FORGED),
+    "a size one long": raw(sized(b"%x" % (len(BODY) + 1))),
     "a size one short": raw(sized(b"%x" % (len(BODY) - 1))),
     "an extension": passes(sized(SIZE + b";a=b")),
     "an extension of 1 MiB": passes(sized(SIZE + b";a=" + b"x" * (1 << 20))),
@@ -202,20 +202,17 @@ HEADERS = {
     "a space in a name": raw(lines(b"X Y: a\r\n")),
     "a signature in obs-text": raw(replaced("Signature", lambda v: v + "\xe9")),
     "a time in obs-text": raw(replaced("Response-Time", lambda v: v + "\xe9")),
-    "a folded header": raw(lines(b"X: a\r\n b\r\n"), "verified"),
+    "a folded header": raw(lines(b"X: a\r\n b\r\n")),
     "a folded length": raw(lines(b"Content-Length: 1\r\n 2\r\n")),
     "a folded signature": raw(
-        replaced("Signature", lambda v: v[:40] + "\r\n " + v[40:]), "verified"
+        replaced("Signature", lambda v: v[:40] + "\r\n " + v[40:])
     ),
-    "a Client-Id folded to another": raw(
-        replaced("Client-Id", lambda v: v + "\r\n x"), "client_id_mismatch"
-    ),
+    "a Client-Id folded to another": raw(replaced("Client-Id", lambda v: v + "\r\n x")),
     "a second length behind a bare LF": raw(
         lines(b"Content-Length: 58\nContent-Length: 5\r\n")
     ),
     "bare LFs for all line ends": raw(
-        lambda headers: message([*headers, LENGTH], BODY).replace(b"\r\n", b"\n"),
-        "verified",
+        lambda headers: message([*headers, LENGTH], BODY).replace(b"\r\n", b"\n")
     ),
     "200 headers": raw(framed(LENGTH, *[("X", "y")] * 200)),
     "a hundred thousand headers": raw(framed(LENGTH, *[("X", "y")] * 100_000)),

@@ -4,15 +4,14 @@ import asyncio
 import socket
 import ssl
 from contextlib import ExitStack, asynccontextmanager
-from types import SimpleNamespace
 
-import aiohttp
 import pytest
-from aiohttp.client_proto import ResponseHandler
 
-from gateway.access.admission import Quota
+from gateway.access.admission import Loan, Quota
+from gateway.edge import dial, pool
+from gateway.edge.dial import Dial
 from gateway.edge.tls import client_context
-from gateway.edge.upstream import HttpUpstream, _Body, _PublicResolver, open_session
+from gateway.edge.upstream import HttpUpstream
 from gateway.errors import (
     Outcome,
     ResponseMalformed,
@@ -53,11 +52,25 @@ class Server:
                 writer.close()
 
 
+class SlowDial(Dial):
+    """Gives a connection only once what its server does at once has been done."""
+
+    async def __call__(self):
+        connection = await super().__call__()
+        await until_read()
+        return connection
+
+
 @asynccontextmanager
-async def reaching(origin, *, connect_timeout_s=5.0):
-    session = open_session(tls=client_context(), connect_timeout_s=connect_timeout_s)
-    async with session as opened:
-        yield HttpUpstream(origin, opened, Quota(1 << 20), max_response_bytes=1000)
+async def reaching(origin, *, connect_timeout_s=5.0, settled=False):
+    calling = (SlowDial if settled else Dial)(
+        origin, tls=client_context(), connect_timeout_s=connect_timeout_s
+    )
+    upstream = HttpUpstream(calling, Quota(1 << 20), max_response_bytes=1000)
+    try:
+        yield upstream
+    finally:
+        upstream.close()
 
 
 async def send(upstream, timeout_s=5.0):
@@ -143,125 +156,229 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch):
 # --- what is sent again, and what is not -------------------------------------
 
 
-class Session:
-    """A session whose attempts end as the test says, after the body or before it."""
+class Door(Server):
+    """A server whose connections do what a test says, one after the other.
 
-    def __init__(self, *attempts):
-        self.bodies = []
-        self._attempts = iter(attempts)
+    "answer": answers each request; "be silent": reads them; "close": closes at once; "greet": speaks first and
+    goes on waiting; "hang up": reads a request, then closes.
+    """
 
-    async def post(self, url, *, data, headers, allow_redirects):
-        assert allow_redirects is False
-        self.bodies.append(data)
-        error, written = next(self._attempts)
-        data.written = data.written or written
-        if error:
-            raise error
-        return Empty()
+    def __init__(self, *manners):
+        super().__init__(ANSWER)
+        self._manners = iter(manners)
+        self.requests = 0
 
-
-class Empty:
-    """An answer without headers and body."""
-
-    version = aiohttp.HttpVersion11
-    status = 200
-    raw_headers = ()
-    content_length = 0
-
-    @property
-    def content(self):
-        return self
-
-    async def __aenter__(self):
-        return self
-
-    async def __aexit__(self, *_):
-        pass
-
-    async def iter_any(self):
-        for chunk in ():
-            yield chunk
+    async def serve(self, reader, writer):
+        self.connections += 1
+        self._writers.append(writer)
+        manner = next(self._manners)
+        if manner == "close":
+            writer.close()
+        if manner == "greet":
+            writer.write(ANSWER)
+        while manner in ("answer", "hang up", "be silent"):
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(len(peer.sent_request().body))
+            except asyncio.IncompleteReadError:
+                return
+            self.requests += 1
+            if manner == "hang up":
+                writer.close()
+                return
+            if manner == "answer":
+                writer.write(ANSWER)
 
 
-DIED = aiohttp.ServerDisconnectedError()
-REFUSED = aiohttp.ClientConnectorError(
-    SimpleNamespace(host="h", port=1, ssl=None, is_ssl=False),
-    OSError(111, "Connection refused"),
-)
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - a socket's other end tells nobody
+            await asyncio.sleep(0.001)
 
 
-async def tried(*attempts):
-    session = Session(*attempts)
-    upstream = HttpUpstream("https://h", session, Quota(1 << 20), max_response_bytes=10)
-    try:
-        return await send(upstream), len(session.bodies)
-    except (UpstreamUnavailable, UpstreamDisconnected) as error:
-        return type(error), len(session.bodies)
+async def until_read():
+    """Let whatever stands on loopback's sockets be read."""
+    for _ in range(20):
+        await asyncio.sleep(0.002)
 
 
-async def test_a_pooled_connection_that_died_before_a_byte_is_replaced_once():
-    answer, attempts = await tried((DIED, False), (None, True))
-    assert (answer.status, attempts) == (200, 2)
-    assert await tried((DIED, False), (DIED, False)) == (UpstreamUnavailable, 2)
+async def test_a_connection_is_used_again():
+    async with (
+        Door("answer").running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        for _ in range(3):
+            assert (await send(upstream)).body == b"{}"
+    assert (server.connections, server.requests) == (1, 3)
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["its end was read", "not yet"])
+async def test_a_pooled_connection_that_ended_is_replaced(read):
+    """Nothing was written to it, so nothing is unknown."""
+    async with (
+        Door("answer", "answer").running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        await send(upstream)
+        server._writers[0].close()
+        if read:
+            await until_read()
+        else:
+            await server._writers[0].wait_closed()
+        assert (await send(upstream)).body == b"{}"
+    assert (server.connections, server.requests) == (2, 2)
+
+
+@pytest.mark.parametrize("read", [True, False], ids=["it was read", "not yet"])
+async def test_an_answer_that_nobody_asked_for_is_nobodys(read):
+    async with (
+        Door("answer", "answer").running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        await send(upstream)
+        server._writers[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nSTRAY")
+        if read:
+            await until_read()
+        assert (await send(upstream)).body == b"{}"
+    assert server.connections == 2
+
+
+async def test_a_connection_that_dies_before_a_byte_is_replaced_once():
+    for manners, connections in (
+        (("close", "answer"), 2),
+        (("greet", "answer"), 2),
+    ):
+        async with (
+            Door(*manners).running() as server,
+            reaching(f"http://127.0.0.1:{server.port}", settled=True) as upstream,
+        ):
+            assert (await send(upstream)).body == b"{}"
+            assert server.connections == connections
+    async with (
+        Door("close", "greet").running() as server,
+        reaching(f"http://127.0.0.1:{server.port}", settled=True) as upstream,
+    ):
+        with pytest.raises(UpstreamUnavailable, match="closed at once") as caught:
+            await send(upstream)
+    assert caught.value.outcome is Outcome.NOT_SENT
+    assert server.connections == 2
 
 
 async def test_what_may_have_been_sent_is_never_sent_again():
-    assert await tried((DIED, True)) == (UpstreamDisconnected, 1)
-    assert await tried((DIED, False), (DIED, True)) == (UpstreamDisconnected, 2)
+    async with (
+        Door("hang up", "answer").running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        with pytest.raises(UpstreamDisconnected) as caught:
+            await send(upstream)
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert (server.connections, server.requests) == (1, 1)
 
 
-async def test_a_host_that_refuses_connections_is_not_asked_twice():
-    assert await tried((REFUSED, False)) == (UpstreamUnavailable, 1)
+async def test_a_host_that_refuses_connections_is_not_asked_twice(monkeypatch):
+    asked = []
+    connect = asyncio.get_running_loop().sock_connect
+
+    async def noted(sock, address):
+        asked.append(address)
+        await connect(sock, address)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", noted)
+    async with Server(None).running() as server:
+        pass
+    async with reaching(f"http://127.0.0.1:{server.port}") as upstream:
+        with pytest.raises(UpstreamUnavailable, match="Connection refused"):
+            await send(upstream)
+    assert len(asked) == 1
 
 
-# --- the body knows whether it was written -----------------------------------
+async def test_whoever_gives_up_leaves_no_connection_behind():
+    """An answer that still comes must not be given to the next."""
+    async with (
+        Door("be silent", "answer").running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        asking = asyncio.ensure_future(send(upstream))
+        await until(lambda: server.requests)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert upstream._pool._idle == []
+        assert (await send(upstream)).body == b"{}"
 
 
-class Writer:
-    def __init__(self, transport):
-        self.transport = transport
-        self.written = []
-
-    async def write(self, data):
-        self.written.append(data)
-
-
-def transport(*, closing=False, spoiled=False):
-    """A connection as it is taken from the pool; `spoiled`: with bytes that came."""
-    protocol = ResponseHandler(asyncio.new_event_loop())
-    protocol._loop.close()
-    if spoiled:
-        protocol.data_received(b"HTTP/1.1 200 OK\r\n")
-    return SimpleNamespace(is_closing=lambda: closing, get_protocol=lambda: protocol)
+async def test_old_connections_are_ended(monkeypatch):
+    monkeypatch.setattr(pool, "_KEEPALIVE_S", 0.05)
+    async with (
+        Door("answer", "answer").running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        await send(upstream)
+        (idle,) = upstream._pool._idle
+        await until(lambda: not upstream._pool._idle)
+        assert not idle.is_fit
+        await send(upstream)
+    assert server.connections == 2
 
 
-async def test_a_body_that_was_written_says_so():
-    for write in (_Body.write, lambda body, to: body.write_with_length(to, 1)):
-        body, writer = _Body(b"{}"), Writer(transport(closing=False))
-        assert body.written is False
-        await write(body, writer)
-        assert body.written is True
-        assert writer.written == [b"{}"]
+async def test_a_closed_pool_keeps_nothing():
+    async with (
+        Door("answer").running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        asking = asyncio.ensure_future(send(upstream))
+        await until(lambda: server.connections)
+        upstream.close()
+        assert (await asking).body == b"{}"
+        assert upstream._pool._idle == []
 
 
-@pytest.mark.parametrize(
-    "at",
-    [None, transport(closing=True), transport(spoiled=True)],
-    ids=["none", "closing", "with an answer that nobody asked for"],
-)
-async def test_a_body_is_not_written_to_a_connection_that_has_ended(at):
-    body, writer = _Body(b"{}"), Writer(at)
-    with pytest.raises(aiohttp.ClientConnectionResetError):
-        await body.write(writer)
-    assert body.written is False
-    assert writer.written == []
+async def test_one_step_writes_the_head_and_the_body():
+    async with (
+        Server(ANSWER).running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        await send(upstream)
+    head, _, _ = server.received.partition(b"\r\n\r\n")
+    line, *fields = head.decode().split("\r\n")
+    request = peer.sent_request()
+    assert line == f"POST {request.target} HTTP/1.1"
+    assert fields == [
+        f"Host: 127.0.0.1:{server.port}",
+        "Accept-Encoding: identity",
+        "User-Agent: alipayhk-gateway",
+        *(f"{name}: {value}" for name, value in request.headers),
+        f"Content-Length: {len(request.body)}",
+    ]
 
 
-def test_a_body_is_bytes_and_never_text():
-    body = _Body("香".encode())
-    assert body.size == 3
-    with pytest.raises(NotImplementedError):
-        body.decode()
+async def test_a_large_body_waits_for_its_place_in_memory():
+    body = b"x" * 900_000
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    memory = Quota(1 << 20)
+    memory.add(1 << 20)
+    async with Server(answer).running() as server:
+        upstream = HttpUpstream(
+            Dial(
+                f"http://127.0.0.1:{server.port}",
+                tls=client_context(),
+                connect_timeout_s=5,
+            ),
+            memory,
+            max_response_bytes=1 << 20,
+        )
+        await memory.take(0, other := Loan(memory))
+        memory._overdrawn = other  # somebody else goes over the limit already
+        asking = asyncio.ensure_future(send(upstream))
+        await until(lambda: memory.waiting)
+        await until_read()
+        (_, amount, _) = memory._queue[0]
+        assert amount < 600_000
+        memory._overdrawn = None
+        memory.give_back(1 << 20)
+        assert (await asking).body == body
+        assert memory.taken == 0
+        upstream.close()
 
 
 # --- answers that end no exchange --------------------------------------------
@@ -336,13 +453,47 @@ def test_a_tls_file_that_cannot_be_used_is_an_os_error(tmp_path):
 async def test_where_only_public_addresses_are_taken_no_other_is(
     monkeypatch, found, taken
 ):
-    async def look_up(*_, **__):
-        return [{"host": each} for each in found]
+    async def look_up(host, port, **_):
+        return [
+            (socket.AF_INET6 if ":" in each else socket.AF_INET, 1, 6, "", (each, port))
+            for each in found
+        ]
 
-    monkeypatch.setattr(aiohttp.ThreadedResolver, "resolve", look_up)
-    resolver = _PublicResolver()
-    if taken:
-        assert [each["host"] for each in await resolver.resolve("a")] == taken
-    else:
-        with pytest.raises(OSError, match="public_addresses_only"):
-            await resolver.resolve("a")
+    async def connect(addresses, **_):
+        asked.extend(each[4][0] for each in addresses)
+        raise OSError(111, "Connection refused")
+
+    asked = []
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+    monkeypatch.setattr(dial, "start_connection", connect)
+    calling = Dial(
+        "https://open.alipay.hk",
+        tls=client_context(),
+        connect_timeout_s=5,
+        public_only=True,
+    )
+    reason = "Connection refused" if taken else "public_addresses_only"
+    with pytest.raises(UpstreamUnavailable, match=reason):
+        await calling()
+    assert asked == taken
+
+
+async def test_a_name_is_looked_up_anew_after_a_while(monkeypatch):
+    looks = []
+    look_up = asyncio.get_running_loop().getaddrinfo
+
+    async def noted(*arguments, **more):
+        looks.append(arguments)
+        return await look_up(*arguments, **more)
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", noted)
+    async with Server(ANSWER).running() as server:
+        calling = Dial(
+            f"http://localhost:{server.port}", tls=client_context(), connect_timeout_s=5
+        )
+        for _ in range(2):
+            (await calling()).end()
+        assert len(looks) == 1
+        monkeypatch.setattr(dial, "_DNS_S", 0.0)
+        (await calling()).end()
+        assert len(looks) == 2

@@ -1,0 +1,202 @@
+"""Reads one HTTP answer from bytes as they come: no I/O, and no leniency.
+
+The parser is llhttp, by `httptools`, in its strict mode: no bare LF, no folded header,
+no space where none belongs. What it lets pass and two readers may see differently is
+refused here: a length that is declared twice, a coding other than plain chunks, a
+content coding that nobody asked for, headers behind the body.
+"""
+
+from typing import Final
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gateway.errors import (
+    ExchangeError,
+    ResponseMalformed,
+    ResponseTooLarge,
+    UpstreamDisconnected,
+)
+
+_MAX_FIELD_BYTES: Final = 8190
+_MAX_HEAD_BYTES: Final = 64 << 10
+_MAX_HEADERS: Final = 128
+_INFORMATIONAL: Final = range(100, 200)
+_SWITCHING: Final = 101
+_FINAL: Final = range(200, 600)  # RFC 9110, 15
+_BODILESS: Final = (204, 304)
+_FRAMING: Final = (b"content-length", b"transfer-encoding", b"content-encoding")
+
+
+class AnswerReader:
+    """One answer, as far as it has come.
+
+    Args:
+        max_body_bytes: the greatest body that is read.
+
+    Attributes:
+        status: of the answer; 0 until its head is whole.
+        headers: all of them, in their order, as they were sent.
+        complete: whether all of it is here.
+        error: what is wrong with it; None if nothing is. The rest is not read then.
+        unread: bytes of the body that came since `taken` was called.
+    """
+
+    __slots__ = (
+        *("status", "headers", "complete", "error", "unread"),
+        *("_body", "_size", "_head_size", "_count", "_in_body", "_to_end"),
+        *("_keeps_open", "_max_body_bytes", "_parser"),
+    )
+
+    def __init__(self, max_body_bytes: int) -> None:
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.complete = False
+        self.error: ExchangeError | None = None
+        self.unread = 0
+        self._body: list[bytes] = []
+        self._size = 0
+        self._head_size = 0
+        self._count = 0
+        self._in_body = False
+        self._to_end = False
+        self._keeps_open = False
+        self._max_body_bytes = max_body_bytes
+        self._parser = HttpResponseParser(self)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is awaited: it is complete, or wrong."""
+        return self.complete or self.error is not None
+
+    @property
+    def begun(self) -> bool:
+        """Whether any of it has come."""
+        return self._head_size > 0
+
+    @property
+    def keeps_open(self) -> bool:
+        """Whether the connection may be used for another exchange."""
+        return self.complete and self._keeps_open and self.error is None
+
+    @property
+    def body(self) -> bytes:
+        """What has come of the body."""
+        return self._body[0] if len(self._body) == 1 else b"".join(self._body)
+
+    def taken(self) -> int:
+        """Give how many bytes of the body came since this was asked last."""
+        unread, self.unread = self.unread, 0
+        return unread
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Never raises: see `error`."""
+        if self.ended:
+            self._keeps_open = False  # what comes behind an answer is no other's
+            return
+        if not self._in_body:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._fail("The answer is not HTTP as it must be.", error)
+        if self._head_size > _MAX_HEAD_BYTES and not (self._in_body or self.ended):
+            self._fail("The answer's head is too long.")
+
+    def end(self) -> None:
+        """Note that nothing more will come."""
+        self._keeps_open = False
+        if self._to_end:
+            self.complete = True
+        elif not self.ended:
+            self.error = UpstreamDisconnected(
+                "The connection ended before the answer was whole."
+            )
+
+    # --- what the parser calls -------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """See that there is one answer and no other behind it."""
+        if self.complete:
+            self._keeps_open = False
+
+    def on_status(self, reason: bytes) -> None:
+        """Bound the status line."""
+        if len(reason) > _MAX_FIELD_BYTES:
+            self._fail("The answer's status line is too long.")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, of the head alone."""
+        self._count += 1
+        if self._in_body and name.lower() in _FRAMING:
+            self._fail("The answer declares its length behind its body.")
+        elif len(name) + len(value) > _MAX_FIELD_BYTES:
+            self._fail("A header of the answer is too long.")
+        elif self._count == _MAX_HEADERS:
+            self._fail("The answer has too many headers.")
+        elif not self._in_body:  # else a trailer, which nothing vouches for
+            text = value.decode("latin-1").rstrip(" \t")  # RFC 9110, 5.5
+            self.headers.append((name.decode("latin-1"), text))
+
+    def on_headers_complete(self) -> None:
+        """Judge the head, before anything of the body is read."""
+        status = self._parser.get_status_code()
+        if self.complete or self.error is not None:
+            return  # of what comes behind it
+        if status in _INFORMATIONAL and status != _SWITCHING:
+            self.headers.clear()
+            return
+        self.status = status
+        self._in_body = True
+        if self._parser.get_http_version() not in ("1.1", "1.0"):
+            self._fail("The answer is not HTTP/1.1 or HTTP/1.0.")
+        elif status not in _FINAL:
+            self._fail(f"The answer's status is {status}, which ends no exchange.")
+        else:
+            self._check_framing()
+
+    def on_body(self, data: bytes) -> None:
+        """Take a part of the body."""
+        if self.complete or self.error is not None:
+            return
+        self._size += len(data)
+        self.unread += len(data)
+        if self._size > self._max_body_bytes:
+            self._refuse_size()
+        else:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """Note that all of it is here, unless it is only a word in between."""
+        if self._in_body and self.error is None and not self.complete:
+            self.complete = True
+            self._keeps_open = self._parser.should_keep_alive()
+
+    def _check_framing(self) -> None:
+        lengths, codings, encodings = (_values(self.headers, name) for name in _FRAMING)
+        if len(lengths) + len(codings) > 1:
+            self._fail("The answer declares its length more than once.")
+        elif codings not in ([], ["chunked"]):
+            self._fail("The answer's transfer coding is not plain chunks.")
+        elif any(encoding not in ("", "identity") for encoding in encodings):
+            self._fail("The answer is compressed, which was not asked for.")
+        elif lengths and int(lengths[0]) > self._max_body_bytes:
+            self._refuse_size()
+        else:
+            self._to_end = not (lengths or codings or self.status in _BODILESS)
+
+    def _refuse_size(self) -> None:
+        self.error = ResponseTooLarge(
+            f"The answer is over {self._max_body_bytes} bytes (max_response_bytes)."
+        )
+
+    def _fail(self, message: str, cause: Exception | None = None) -> None:
+        """Note what is wrong first; what is wrong behind an answer is none of its."""
+        self._keeps_open = False
+        if not self.ended:
+            self.error = ResponseMalformed(message)
+            self.error.__cause__ = cause
+
+
+def _values(headers: list[tuple[str, str]], wanted: bytes) -> list[str]:
+    name = wanted.decode()
+    return [value.strip().lower() for each, value in headers if each.lower() == name]
