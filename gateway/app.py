@@ -342,7 +342,11 @@ class Gateway:
             )
             raise SetupError(msg)
         plant = Plant(settings, self._memory, self._telemetry, self._plant)
-        service = await plant.start(tasks)
+        try:
+            service = await plant.start(tasks)
+        except asyncio.CancelledError:  # the gateway ends, and this never began
+            plant.end()
+            raise
         if problems := plant.reasons():
             plant.end()
             raise SetupError("; ".join(problems))

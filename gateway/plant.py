@@ -141,7 +141,8 @@ class Plant:
             SetupError: a TLS file cannot be used.
         """
         tasks.create_task(self._run())
-        return await self._started
+        # Whoever waits may be cancelled: a reload is, where the gateway ends.
+        return await asyncio.shield(self._started)
 
     async def load(self) -> None:
         """Load every keyring once; `reasons` says what could not be."""
@@ -218,6 +219,7 @@ class Plant:
                 self._watching = [watchers.create_task(watch()) for watch in watches]
                 self._started.set_result(service)
                 await self._ending.wait()
+                self.retire()  # the end may have come before there was a watch
         except* SetupError as errors:
             self._started.set_exception(errors.exceptions[0])
 
