@@ -351,6 +351,7 @@ class Gateway:
             plant.end()
             raise SetupError("; ".join(problems))
         self._take_up(plant, inbound, service)
+        self._plant.yield_to(plant)
         plant.tell()
         tasks.create_task(self._retire(self._plant))
         self._plants.append(plant)

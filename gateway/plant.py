@@ -155,6 +155,16 @@ class Plant:
             store.tell()
         self._tell_breakers()
 
+    def yield_to(self, successor: "Plant") -> None:
+        """Tell no more of breakers that `successor` does not go on with.
+
+        Attempts under way may still open one, and nothing would close it again.
+        """
+        kept = successor._breakers.values()  # noqa: SLF001 - its own kind
+        for breaker in self._breakers.values():
+            if breaker not in kept:
+                breaker.silence()
+
     def retire(self) -> None:
         """Stop watching; exchanges under way have their keyring already."""
         for task in self._watching:
