@@ -361,7 +361,9 @@ class Gateway:
         inbound.use(service)
         self._admission.use(plant.limits)
         self._memory.resize(plant.settings.room_for_bodies)
-        self._telemetry.clocks.use(_tolerances(plant.settings))
+        tolerances = _tolerances(plant.settings)
+        self._telemetry.clocks.use(tolerances)
+        self._telemetry.metrics.keep(tolerances)
         for listener, certificates in (
             ("inbound", plant.inbound_tls),
             ("admin", plant.admin_tls),
