@@ -342,11 +342,16 @@ class Gateway:
             )
             raise SetupError(msg)
         plant = Plant(settings, self._memory, self._telemetry, self._plant)
-        service = await plant.start(tasks)
+        try:
+            service = await plant.start(tasks)
+        except asyncio.CancelledError:  # the gateway ends, and this never began
+            plant.end()
+            raise
         if problems := plant.reasons():
             plant.end()
             raise SetupError("; ".join(problems))
         self._take_up(plant, inbound, service)
+        self._plant.yield_to(plant)
         plant.tell()
         tasks.create_task(self._retire(self._plant))
         self._plants.append(plant)
@@ -356,7 +361,9 @@ class Gateway:
         inbound.use(service)
         self._admission.use(plant.limits)
         self._memory.resize(plant.settings.room_for_bodies)
-        self._telemetry.clocks.use(_tolerances(plant.settings))
+        tolerances = _tolerances(plant.settings)
+        self._telemetry.clocks.use(tolerances)
+        self._telemetry.metrics.keep(tolerances)
         for listener, certificates in (
             ("inbound", plant.inbound_tls),
             ("admin", plant.admin_tls),

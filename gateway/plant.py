@@ -143,7 +143,8 @@ class Plant:
             SetupError: a TLS file cannot be used.
         """
         tasks.create_task(self._run())
-        return await self._started
+        # Whoever waits may be cancelled: a reload is, where the gateway ends.
+        return await asyncio.shield(self._started)
 
     async def load(self) -> None:
         """Load every keyring once; `reasons` says what could not be."""
@@ -155,6 +156,16 @@ class Plant:
         for store in self._stores.values():
             store.tell()
         self._tell_breakers()
+
+    def yield_to(self, successor: "Plant") -> None:
+        """Tell no more of breakers that `successor` does not go on with.
+
+        Attempts under way may still open one, and nothing would close it again.
+        """
+        kept = successor._breakers.values()  # noqa: SLF001 - its own kind
+        for breaker in self._breakers.values():
+            if breaker not in kept:
+                breaker.silence()
 
     def retire(self) -> None:
         """Stop watching; exchanges under way have their keyring already."""
@@ -221,6 +232,7 @@ class Plant:
                     self._watching = [watchers.create_task(each()) for each in watches]
                     self._started.set_result(service)
                     await self._ending.wait()
+                    self.retire()  # the end may have come before there was a watch
             except* SetupError as errors:
                 self._started.set_exception(errors.exceptions[0])
 

@@ -7,6 +7,7 @@ and whenever a file has changed.
 import asyncio
 import re
 import ssl
+import stat
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -116,27 +117,27 @@ async def _keyring_problems(
 
 def _client_flaws(tls: Tls) -> Iterator[tuple[str, str]]:
     """Find what is wrong with TLS files: the key that names one, and the reason."""
-    if tls.ca_file and (reason := _refusal(lambda: client_context(tls.ca_file))):
+    if (file := tls.ca_file) and (reason := _refusal(file, client_context)):
         yield "ca_file", reason
     yield from _pair_flaws(
         tls.certificate,
         tls.private_key,
-        lambda: client_context(None, tls.certificate, tls.private_key),
+        lambda certificate: client_context(None, certificate, tls.private_key),
     )
 
 
 def _listener_flaws(tls: ListenerTls) -> Iterator[tuple[str, str]]:
-    if tls.client_ca and (reason := _refusal(lambda: client_context(tls.client_ca))):
+    if (file := tls.client_ca) and (reason := _refusal(file, client_context)):
         yield "client_ca", reason
     yield from _pair_flaws(
         tls.certificate,
         tls.private_key,
-        lambda: server_context(tls.certificate, tls.private_key),
+        lambda certificate: server_context(certificate, tls.private_key),
     )
 
 
 def _pair_flaws(
-    certificate: Path | None, private_key: Path | None, load: Callable[[], object]
+    certificate: Path | None, private_key: Path | None, load: Callable[[Path], object]
 ) -> Iterator[tuple[str, str]]:
     if private_key is None:
         return
@@ -148,7 +149,7 @@ def _pair_flaws(
     if _ENCRYPTED.search(pem):
         yield "private_key", _HIDDEN
         return
-    if certificate is not None and (reason := _refusal(load)):
+    if certificate is not None and (reason := _refusal(certificate, load)):
         yield "certificate", reason
 
 
@@ -161,10 +162,12 @@ def _made(setting: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
         raise SetupError(msg) from error
 
 
-def _refusal(load: Callable[[], object]) -> str:
-    """Give why TLS cannot use these files; nothing if it can."""
+def _refusal(file: Path, load: Callable[[Path], object]) -> str:
+    """Give why TLS cannot use this file; nothing if it can."""
     try:
-        load()
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+            return "it is not a file"
+        load(file)
     except OSError as error:
         return _reason(error)
     return ""

@@ -55,6 +55,6 @@ def _named(stream: io.TextIOWrapper) -> io.TextIOWrapper:
     return io.TextIOWrapper(
         io.BufferedWriter(_Output(stream.fileno(), "w", closefd=False)),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace",  # as on standard error: not every locale has a →
         line_buffering=stream.line_buffering or stream.write_through,
     )

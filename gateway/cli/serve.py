@@ -33,6 +33,7 @@ from gateway.app import Gateway
 from gateway.cli.options import add_config, environment
 from gateway.errors import SetupError
 from gateway.hardening import check_libraries, leave_no_trace
+from gateway.threads import Threads
 
 _LISTEN: Final = ("inbound.listen", "admin.listen")
 
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 async def _serve(file: Path) -> int:
     """Serve until the end. Gives how many requests were cut off."""
+    asyncio.get_running_loop().set_default_executor(Threads())
     load = partial(config.load, file, environment())
     gateway = Gateway(load(), load, stdout=sys.stdout, stderr=sys.stderr)
     gateway.handle_signals()

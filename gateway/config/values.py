@@ -21,7 +21,11 @@ from gateway.protocol.outgoing import check_target
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OFFSET: Final = re.compile(r"([+-])(\d\d):(\d\d)", re.ASCII)
-_HOST: Final = r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])"
+_LABEL: Final = r"[A-Za-z0-9_-]{1,63}"
+"""Part of a host's name. Others do not even reach the look-up of it (RFC 1035, 2.3.4)."""
+
+_NAME: Final = rf"{_LABEL}(?:\.{_LABEL})*\.?"
+_HOST: Final = rf"(?P<host>{_NAME}|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])"
 _ADDRESS: Final = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
 _NETLOC: Final = re.compile(rf"{_HOST}(:[0-9]{{1,5}})?")
 _UNIX: Final = "unix:"
@@ -118,7 +122,7 @@ def _origin(text: str) -> str:
         msg = "must be a URL such as https://open.alipay.hk"
         raise ValueError(msg)
     if "@" not in parts.netloc and not _NETLOC.fullmatch(parts.netloc):
-        msg = "its host must be written in ASCII, as in DNS (xn--...)"
+        msg = "its host must be a name as DNS has it, in ASCII (xn--...)"
         raise ValueError(msg)
     if parts.path not in ("", "/") or parts.query or parts.fragment or "@" in text:
         msg = "must be scheme and host alone: routes have the paths"

@@ -38,6 +38,10 @@ class BreakerSettings:
     open_s: float = 5.0
 
 
+def _nobody(state: BreakerState) -> None:
+    """Be told of a change, and do nothing."""
+
+
 class Breaker:
     """Counts failures in a row.
 
@@ -51,7 +55,7 @@ class Breaker:
         self,
         settings: BreakerSettings,
         monotonic: Callable[[], float],
-        on_change: Callable[[BreakerState], None] = lambda _: None,
+        on_change: Callable[[BreakerState], None] = _nobody,
     ) -> None:
         self.state: BreakerState = BreakerState.CLOSED
         self._settings = settings
@@ -88,6 +92,10 @@ class Breaker:
         finally:
             if probe:
                 self._probing = False
+
+    def silence(self) -> None:
+        """Tell nobody of changes any more: another breaker stands in this one's place."""
+        self._on_change = _nobody
 
     def _admit(self) -> bool:
         """Give whether this attempt is the probe."""

@@ -106,15 +106,15 @@ class Delivery:
             msg = "The caller's deadline passed before anything was sent."
             raise Overloaded(msg)
         breaker = route.client.breaker
-        record.attempts += 1
-        try:
-            with breaker.attempt(call.deadline) if breaker else nullcontext():
+        with breaker.attempt(call.deadline) if breaker else nullcontext():
+            record.attempts += 1
+            try:
                 received = await route.client.upstream.send(
                     request, timeout_s=deadline - started
                 )
-        finally:
-            spent = self._clock.monotonic() - started
-            record.upstream_seconds = (record.upstream_seconds or 0.0) + spent
+            finally:
+                spent = self._clock.monotonic() - started
+                record.upstream_seconds = (record.upstream_seconds or 0.0) + spent
         record.tracer_id = read_tracer_id(received.headers)
         if (date := read_date(received.headers)) is not None:
             record.date_skew_s = (date - self._clock.now()).total_seconds()

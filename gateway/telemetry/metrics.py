@@ -1,6 +1,6 @@
 """Prometheus metrics. Names and labels are the public contract."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from prometheus_client import (
@@ -160,6 +160,14 @@ class Metrics:
         """
         for name, read in levels.items():
             self._gauge(*_LEVELS[name], "").set_function(read)
+
+    def keep(self, clients: Container[str]) -> None:
+        """Show the present state of these clients alone; what was counted stays."""
+        for gauge in (self._generation, self._skew, self._date_skew, self._breaker):
+            for metric in gauge.collect():
+                for sample in metric.samples:
+                    if sample.labels["client"] not in clients:
+                        gauge.remove(sample.labels["client"])
 
     def connection_refused(self) -> None:
         """Count a connection that was one too many."""

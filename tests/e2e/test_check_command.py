@@ -1,12 +1,14 @@
 """`gateway check`: every problem, of the configuration and of the files it names."""
 
 import json
+import os
 import shutil
 
 import pytest
 
 from gateway.keys.changes import Party
 from tests.e2e.workspace import put, workspace
+from tests.integration.pki import Authority
 
 pytestmark = pytest.mark.e2e
 
@@ -135,6 +137,17 @@ def test_a_certificate_that_is_none_is_told_at_its_key(check, place):
             "not PEM as it must be",
         )
     ]
+
+
+@pytest.mark.parametrize("key", ["ca_file", "certificate", "private_key"])
+def test_a_pipe_in_the_place_of_a_tls_file_is_not_waited_for(check, place, key):
+    """A gateway that serves would stand still at a SIGHUP, and not even end."""
+    Authority(place.folder).issue("us")
+    os.mkfifo(place.folder / "pipe", 0o600)
+    tls = {"ca_file": "ca.crt", "certificate": "us.crt", "private_key": "us.key"}
+    ((_, _, where, message),) = check(tls=json.dumps(tls | {key: "pipe"}))
+    assert where == f"clients[0].tls.{key}"
+    assert message.startswith("it is not a file")
 
 
 @pytest.mark.parametrize(("encryption", "lacks"), [("off", 1), ("optional", 2)])

@@ -257,6 +257,19 @@ def test_a_demo_whose_reader_goes_away_ends_without_a_word(tmp_path):
     assert (done.stdout.splitlines()[-1], done.stderr) == ("1", "")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["demo", "--once"], ["keys", "generate", "--keyring", "香港"]],
+    ids=["demo", "keys generate"],
+)
+def test_a_sign_that_the_locale_does_not_have_ends_nothing(words, tmp_path):
+    """A key that was made, and then status 1, would be made a second time."""
+    narrow = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = run(*words, cwd=tmp_path, env=narrow)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u" in done.stdout
+
+
 # --- failures for programs ---------------------------------------------------
 
 

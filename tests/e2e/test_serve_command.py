@@ -30,6 +30,22 @@ BODY = json.dumps(
     }
 ).encode()
 
+# The gateway, at a name server that does not answer.
+_LOOKS_UP_FOR_EVER = """
+import runpy, socket, sys, time
+
+look_up = socket.getaddrinfo
+
+def look_up_for_ever(host, *more, **options):
+    if host == "name.example":
+        time.sleep(60)
+    return look_up(host, *more, **options)
+
+socket.getaddrinfo = look_up_for_ever
+sys.argv[0] = "gateway"
+runpy.run_module("gateway", run_name="__main__", alter_sys=True)
+"""
+
 
 def gateway(*arguments, cwd, **options):
     return subprocess.run(
@@ -44,10 +60,10 @@ def gateway(*arguments, cwd, **options):
 
 
 @contextmanager
-def process(*arguments, cwd):
+def process(*arguments, cwd, command=GATEWAY):
     """Run a command until the end of the block, as a service manager would."""
     with subprocess.Popen(
-        [*GATEWAY, *arguments],
+        [*command, *arguments],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -112,8 +128,8 @@ def simulator(workplace):
 
 
 @contextmanager
-def serving(workplace):
-    with process("serve", cwd=workplace) as serve:
+def serving(workplace, command=GATEWAY):
+    with process("serve", cwd=workplace, command=command) as serve:
         event = json.loads(first_line(serve.stderr, '"listening"'))
         serve.inbound = f"http://{event['inbound']}"
         serve.admin = f"http://{event['admin']}"
@@ -195,6 +211,19 @@ def test_a_second_signal_with_nothing_under_way_is_status_0(workplace):
         events = [json.loads(line)["event"] for line in serve.stderr]
     assert events[-1] == "stopped"
     assert "cut_off" not in events
+
+
+def test_a_look_up_that_hangs_does_not_hold_up_the_end(workplace):
+    with simulator(workplace):
+        pass  # it has made the keys
+    config = workplace / "config.yaml"
+    upstream = "https://name.example\n    connect_timeout_s: 0.2\n    retries: 0"
+    config.write_text(re.sub(r"http://127.0.0.1:\d+", upstream, config.read_text()))
+    with serving(workplace, [sys.executable, "-c", _LOOKS_UP_FOR_EVER]) as serve:
+        status, _, body = post(serve.inbound)
+        assert (status, json.loads(body)["code"]) == (503, "upstream_unavailable")
+        serve.send_signal(signal.SIGTERM)
+        assert serve.wait(timeout=10) == 0
 
 
 def test_what_is_under_way_at_sigterm_is_finished_with_status_0(workplace):

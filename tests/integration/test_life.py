@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import io
 import json
+import threading
 
 import pytest
 import yaml
 
+from gateway.keys.backends.file import KeyringFolder
 from tests import peer
 from tests.integration.caller import read_answer
 
@@ -132,6 +134,39 @@ async def test_a_second_signal_with_nothing_under_way_cuts_nothing(run_house):
         await house.seen(lambda: house.events("stopped"), "it waits for its grace")
         assert house.events("stopped")[0]["cut_off"] == 0
         assert house.events("cut_off") == []
+
+
+async def test_an_end_that_comes_during_a_reload_cuts_nothing(house, monkeypatch):
+    """A deployment may send SIGHUP and, before it is heeded, SIGTERM."""
+    answering = asyncio.Event()
+    reading, go_on = threading.Event(), threading.Event()
+    read = KeyringFolder.read
+
+    def read_slowly(folder):
+        reading.set()
+        go_on.wait(5)
+        return read(folder)
+
+    async def answer(request):
+        await answering.wait()
+        return house.wallet.success(request)
+
+    house.wallet.answer = answer
+    async with asyncio.TaskGroup() as tasks:
+        under_way = tasks.create_task(house.caller.post())
+        await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+        monkeypatch.setattr(KeyringFolder, "read", read_slowly)
+        house.gateway.reload()
+        await house.seen(reading.is_set, "no reload")
+        house.gateway.stop()
+        await house.seen(lambda: house.events("draining"), "no draining")
+        go_on.set()
+        await asyncio.sleep(0.1)  # for what the reload had begun to come to its end
+        answering.set()
+    assert under_way.result().status == 200
+    await house.seen(lambda: house.events("stopped"), "it goes on")
+    assert house.events("stopped")[0]["cut_off"] == 0
+    assert house.events("reloaded") == house.events("loop_error") == []
 
 
 BROKEN = {

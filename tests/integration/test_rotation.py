@@ -366,6 +366,17 @@ async def test_after_a_reload_a_change_of_keys_is_told_once(house):
     assert told == [1, 1, 2]
 
 
+async def test_a_client_that_a_reload_takes_out_has_no_present_state_any_more(
+    run_house,
+):
+    gone = {"name": "gone", "client_id": "G", "keyring": "ring"}
+    async with run_house(more_clients=[gone]) as house:
+        series = 'gateway_keyring_generation{client="gone"}'
+        assert await house.metric(series) == 1
+        await change(house, lambda settings: settings["clients"].pop())
+        assert await house.metric(series) is None
+
+
 async def test_a_folder_whose_mode_is_mended_is_taken_up(house):
     house.ring.chmod(0o777)
     assert "chmod go-w" in await refused(house)

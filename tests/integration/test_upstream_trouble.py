@@ -126,6 +126,28 @@ async def test_an_open_breaker_stays_open_over_a_reload_that_does_not_touch_it(
         assert await house.metric(STATE) == 0
 
 
+async def test_a_breaker_that_a_reload_replaced_is_not_told_of_any_more(run_house):
+    """Attempts at the old host may fail after it, and the new one is well."""
+    client = {"breaker": {"failures": 1, "open_s": 60}, "retries": 0}
+    late = {"timeout_s": 0.6}
+    async with run_house(client=client, route=late) as house:
+        async with asyncio.TaskGroup() as tasks:
+            house.wallet.answer = lambda _: asyncio.Event().wait()
+            before = tasks.create_task(house.caller.post())
+            await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+            await change(
+                house,
+                lambda settings: settings["clients"][0].update(
+                    upstream=f"http://127.0.0.1:{house.wallet.port}"
+                ),
+            )
+        assert before.result().code == "upstream_timeout"
+        house.wallet.answer = house.wallet.success
+        assert (await house.caller.post()).status == 200
+        assert await house.metric(STATE) == 0
+        assert house.events("breaker_open") == []
+
+
 # --- deadlines --------------------------------------------------------------------
 
 

@@ -729,6 +729,7 @@ def test_an_address_is_a_host_and_a_port(text, address):
         *("", ":", "127.0.0.1", "127.0.0.1:", ":8080", "8080", "[::1]", "[]:80"),
         *("a:65536", "a:99999", "a:-1", "a:+1", "a: 1", "a:1 ", "a:1.0", "a:http"),
         *("a:\uff11", "a:²", None, 8080, ["a:1"]),
+        *("a..b:1", ".a:1", ".:1", f"{'a' * 64}.b:1"),
     ],
 )
 def test_anything_else_is_no_address(text):
@@ -912,6 +913,10 @@ def test_any_other_upstream_is_refused(refused, text, message):
         "https://open alipay.hk",
         "https://open.alipay.hk\\.example.com",
         "https://open.alipay.hk%2f",
+        "https://open..alipay.hk",
+        "https://.alipay.hk",
+        "https://.",
+        f"https://{'a' * 64}.hk",
     ],
 )
 def test_a_host_that_no_request_can_be_sent_to_is_refused(refused, text):

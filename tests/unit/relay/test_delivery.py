@@ -13,6 +13,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from gateway.events import ExchangeRecord
 from gateway.relay.breaker import Breaker, BreakerSettings
 from gateway.relay.routes import Call
 from tests import peer
@@ -139,7 +140,20 @@ async def test_an_open_breaker_ends_it_at_once(scene):
     breaker = Breaker(BreakerSettings(2, 10), scene.clock.monotonic)
     with pytest.raises(UpstreamUnavailable, match="in a row"):
         await scene.exchange(PLAIN, repeats=9, breaker=breaker)
-    assert len(scene.upstream.sent) == 2
+    assert len(scene.upstream.sent) == scene.record.attempts == 2
+
+
+async def test_what_an_open_breaker_stops_is_no_attempt_and_waited_for_nobody(scene):
+    """Else thousands of nothings would hide how slow AlipayHK was before it fell."""
+    scene.upstream.answer = NOT_SENT
+    breaker = Breaker(BreakerSettings(1, 10), scene.clock.monotonic)
+    with pytest.raises(UpstreamUnavailable):
+        await scene.exchange(PLAIN, breaker=breaker)
+    scene.record = ExchangeRecord("2")
+    with pytest.raises(UpstreamUnavailable, match="in a row"):
+        await scene.exchange(PLAIN, breaker=breaker)
+    assert scene.record.attempts == 0
+    assert scene.record.upstream_seconds is None
 
 
 async def test_the_breaker_is_not_told_of_what_alipayhk_refuses(scene):

@@ -259,6 +259,21 @@ def test_a_keyring_in_use_is_told_by_its_generation(metrics):
     assert counted(metrics, "gateway_keyring_generation") == {("hk",): 4}
 
 
+def test_of_a_client_that_is_gone_what_was_counted_stays_and_no_present_state(metrics):
+    for client in ("hk", "gone"):
+        metrics.loaded(client, Keyring.of(3, [], []))
+        metrics.breaker_changed(client, 2)
+        metrics(exchange(client=client, clock_skew_s=99.0, date_skew_s=99.0))
+    metrics.keep({"hk"})
+    metrics.keep({"hk"})
+    for name in (
+        *("keyring_generation", "breaker_state"),
+        *("clock_skew_seconds", "clock_date_skew_seconds"),
+    ):
+        assert list(counted(metrics, f"gateway_{name}")) == [("hk",)]
+    assert len(counted(metrics, "gateway_exchanges_total")) == 2
+
+
 def test_failures_to_reload_count_from_nought(metrics):
     """So that an alert on their rise sees the first one too."""
     metrics.loaded("hk", Keyring.of(1, [], []))
