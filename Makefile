@@ -4,6 +4,8 @@ BIN := .venv/bin
 JOBS ?= auto
 FUZZ_SECONDS ?= 20
 DEPS := pyproject.toml
+# Tests that measure: nothing else may run beside them, and their figures are shown.
+ALONE := tests/chaos/test_load.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage chaos check fuzz timing audit sbom format bench lock \
@@ -26,7 +28,8 @@ coverage: .venv/test .venv-vendor/done ## run all tests and hold the coverage bo
 	    --include='gateway/protocol/*,gateway/keys/keyring.py,gateway/relay/*'
 
 chaos: .venv/test ## run the tests of faults and load that take minutes
-	$(BIN)/python -m pytest -q -m chaos -n $(JOBS) tests/chaos
+	$(BIN)/python -m pytest -q -m chaos -n $(JOBS) tests/chaos $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest -q -m chaos -rP $(ALONE)
 
 check: .venv/check ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -264,7 +264,7 @@ class Gateway:
             in_flight=lambda: inbound.in_flight,
             waiting=lambda: self._admission.waiting,
             buffered_bytes=lambda: self._memory.taken,
-            connections=lambda: len(server.connections),
+            connections=lambda: server.open,
         )
 
     def _announce(self, inbound: Listener, admin: Listener) -> None:

@@ -45,7 +45,7 @@ class Server(web.Server):
     Args:
         handle: answers one request.
         refuse: answers what could not be parsed, given the parser's error.
-        max_connections: more at once are closed as they come.
+        max_connections: more at once are closed as they come (`gateway.edge.door`).
         idle_s: how long a connection may wait for a whole request head: the first,
             or the next.
         on_refused: is called for each connection that was one too many.
@@ -68,8 +68,20 @@ class Server(web.Server):
             keepalive_timeout=idle_s,
         )
         self.refuse = refuse
-        self.max_connections = max_connections
         self.on_refused = on_refused
+        self.beginning: set[web.RequestHandler] = set()
+        """Those whose TLS is not there yet; they are not among `connections`."""
+        self._max_connections = max_connections
+
+    @property
+    def open(self) -> int:
+        """How many connections there are, from their first moment on."""
+        return len(self.connections) + len(self.beginning)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one more is too many."""
+        return self.open >= self._max_connections
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of one connection."""
@@ -88,13 +100,11 @@ class _Connection(web.RequestHandler):
     _half_closed = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin a connection, unless there are too many already."""
+        """Begin a connection: TLS, if there is to be, is there."""
         assert isinstance(self._manager, Server)  # noqa: S101
         super().connection_made(transport)
+        self._manager.beginning.discard(self)
         self.names = names_of(transport.get_extra_info("peercert"))
-        if len(self._manager.connections) > self._manager.max_connections:
-            self._manager.on_refused()
-            self.force_close()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio has it so
         """Tell asyncio to stay open for the answers that are still to be written.

@@ -6,21 +6,16 @@ import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from aiohttp import web
 
+from gateway.edge.connection import Server
+from gateway.edge.door import BACKLOG, Door
 from gateway.edge.reasons import reason_of
 from gateway.errors import SetupError
-
-_HANDSHAKE_S: Final = 10.0
-"""For TLS to come about. Until then a connection is nobody's: no bound but this
-one holds for it, and asyncio's own is a minute."""
-
-_BACKLOG: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,7 @@ class Listener:
     """
 
     address: str
-    _server: asyncio.Server
+    _door: Door
 
     @property
     def port(self) -> int:
@@ -42,7 +37,7 @@ class Listener:
 
     async def stop_accepting(self) -> None:
         """Close the listening socket; connections that are open stay open."""
-        self._server.close()
+        self._door.close()
 
 
 @asynccontextmanager
@@ -67,12 +62,14 @@ async def listening(
     await runner.setup()
     try:
         with _told(setting, where):
-            server = await _bind(runner.server, where, tls)
+            sockets = await _bind(where)
         ours = _identity(where)
+        assert isinstance(runner.server, Server)  # noqa: S101
+        door = Door(runner.server, sockets, tls)
         try:
-            yield Listener(_address(_bound(server, where)), server)
+            yield Listener(_address(_bound(sockets[0], where)), door)
         finally:
-            server.close()
+            await door.end()
             if isinstance(where, Path) and ours == _identity(where):
                 await asyncio.to_thread(where.unlink, missing_ok=True)
     finally:
@@ -90,39 +87,32 @@ def _told(setting: str, where: tuple[str, int] | Path) -> Iterator[None]:
         raise SetupError(msg) from error
 
 
-async def _bind(
-    protocols: web.Server | None,
-    where: tuple[str, int] | Path,
-    tls: ssl.SSLContext | None,
-) -> asyncio.Server:
-    """Bind as aiohttp's sites do, which cannot bound a handshake."""
-    assert protocols is not None  # noqa: S101 - the runner is set up
-    handshake_s = _HANDSHAKE_S if tls else None
-    loop = asyncio.get_running_loop()
-    if isinstance(where, Path):
-        _clear(where)
-        return await loop.create_unix_server(
-            protocols,
-            where,
-            ssl=tls,
-            backlog=_BACKLOG,
-            ssl_handshake_timeout=handshake_s,
-        )
-    return await loop.create_server(
-        protocols,
-        *where,
-        ssl=tls,
-        backlog=_BACKLOG,
-        ssl_handshake_timeout=handshake_s,
-    )
+async def _bind(where: tuple[str, int] | Path) -> list[socket.socket]:
+    with ExitStack() as undo:
+        if isinstance(where, Path):
+            _clear(where)
+            sockets = [undo.enter_context(socket.socket(socket.AF_UNIX))]
+            sockets[0].bind(str(where))
+        else:
+            # asyncio resolves and binds; what comes in is the door's.
+            server = await asyncio.get_running_loop().create_server(
+                asyncio.Protocol, *where, start_serving=False
+            )
+            sockets = [undo.enter_context(each.dup()) for each in server.sockets]
+            server.close()
+        for each in sockets:
+            each.settimeout(0)
+            each.listen(BACKLOG)
+        undo.pop_all()
+    return sockets
 
 
 def _bound(
-    server: asyncio.Server, where: tuple[str, int] | Path
+    listening: socket.socket, where: tuple[str, int] | Path
 ) -> tuple[str, int] | Path:
     if isinstance(where, Path):
         return where
-    host, port = server.sockets[0].getsockname()[:2]
+    host, port = listening.getsockname()[:2]
     return host, port
 
 

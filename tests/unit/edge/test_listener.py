@@ -6,12 +6,17 @@ import socket
 import pytest
 from aiohttp import web
 
+from gateway.edge.connection import Server
 from gateway.edge.listener import listening
 from gateway.errors import SetupError
 
 
+def runner_of():
+    return web.ServerRunner(Server(None, None))
+
+
 async def refused(host, port):
-    runner = web.ServerRunner(web.Server(lambda _: None))
+    runner = runner_of()
     with pytest.raises(SetupError) as caught:
         async with listening(runner, (host, port), setting="admin.listen"):
             pass
@@ -19,7 +24,7 @@ async def refused(host, port):
 
 
 async def test_a_listener_knows_its_real_port_and_can_stop_accepting():
-    runner = web.ServerRunner(web.Server(lambda _: None))
+    runner = runner_of()
     async with listening(runner, ("127.0.0.1", 0), setting="x") as listener:
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         await listener.stop_accepting()

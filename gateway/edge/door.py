@@ -1,0 +1,111 @@
+"""Where connections come in: no more than there may be, from their first moment on."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+
+from gateway.edge.connection import Server
+
+BACKLOG: Final = 128
+
+_HANDSHAKE_S: Final = 10.0
+"""For TLS to come about; asyncio's own bound is a minute."""
+
+_PAUSE_S: Final = 1.0
+"""Where the system has no descriptor left, which it says until there is one."""
+
+
+class Door:
+    """Takes connections from sockets that listen, and gives them to a server.
+
+    asyncio's own does not tell of a connection before its handshake is over: until
+    then it could not be counted, and there could be any number of them.
+
+    Args:
+        server: makes a protocol of each, and says how many there may be.
+        sockets: where they come from; the door closes them.
+        tls: the settings of connections; None for plain ones.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        sockets: Iterable[socket.socket],
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._server = server
+        self._sockets = tuple(sockets)
+        self._tls = tls
+        self._loop = asyncio.get_running_loop()
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        for each in self._sockets:
+            self._open(each)
+
+    def close(self) -> None:
+        """Take no connection any more; those that began go on."""
+        for pause in self._pauses.values():
+            pause.cancel()
+        for each in self._sockets:
+            if each.fileno() >= 0:
+                self._loop.remove_reader(each)
+                each.close()
+
+    async def end(self) -> None:
+        """Close, and cut off the handshakes that are not over."""
+        self.close()
+        for task in self._beginning:
+            task.cancel()
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+
+    def _open(self, listening: socket.socket) -> None:
+        self._loop.add_reader(listening, self._take, listening)
+
+    def _take(self, listening: socket.socket) -> None:
+        """Take what has come, but not for ever: others have their turn, too."""
+        for _ in range(BACKLOG):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                self._pause(listening, error)
+                return
+            self._admit(connection)
+
+    def _pause(self, listening: socket.socket, error: OSError) -> None:
+        context = {"message": "no connection could be taken", "exception": error}
+        self._loop.call_exception_handler(context)
+        self._loop.remove_reader(listening)
+        self._pauses[listening] = self._loop.call_later(_PAUSE_S, self._open, listening)
+
+    def _admit(self, connection: socket.socket) -> None:
+        if self._server.is_full:
+            self._server.on_refused()
+            connection.close()
+            return
+        protocol = self._server()
+        self._server.beginning.add(protocol)
+        task = self._loop.create_task(self._begin(connection, protocol))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin(
+        self, connection: socket.socket, protocol: web.RequestHandler
+    ) -> None:
+        """Bring about TLS, if there is to be; nobody is told if it fails."""
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: protocol,
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None,
+            )
+        except OSError:
+            pass
+        finally:
+            self._server.beginning.discard(protocol)
