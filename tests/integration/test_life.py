@@ -142,10 +142,10 @@ async def test_an_end_that_comes_during_a_reload_cuts_nothing(house, monkeypatch
     reading, go_on = threading.Event(), threading.Event()
     read = KeyringFolder.read
 
-    def read_slowly(folder):
+    def read_slowly(folder, now):
         reading.set()
         go_on.wait(5)
-        return read(folder)
+        return read(folder, now)
 
     async def answer(request):
         await answering.wait()
