@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from gateway.cli._ring import add_ring, add_which, folder_of, manifest_of
+from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.keys.backends import folder as folders
 from gateway.keys.backends.file import KeyringFolder
@@ -56,7 +57,7 @@ def carry_out(arguments: argparse.Namespace, step: Step, goal: KeyState) -> int:
         after = before if taken else step(before, *chosen)
         ring = folders.preview(folder, after)
     else:
-        with folders.locked(folder) as locked:
+        with folders.locked(folder, witness=witness_of(arguments)) as locked:
             before = locked.manifest
             taken = find(before, *chosen).state is goal
             after = before if taken else step(before, *chosen)

@@ -26,6 +26,7 @@ from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import entry_of, facts_of, headline
 from gateway.cli._messages import read_input
 from gateway.cli._ring import add_ring, folder_of, options_of
+from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
 from gateway.keys.backends.file import Others, read_key_file
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Import the key, and say which one it is."""
     party, data, public = _read(arguments.file, arguments.party)
     folder = folder_of(arguments)
-    with locked(folder, create=True) as ring:
+    with locked(folder, create=True, witness=witness_of(arguments)) as ring:
         before = ring.manifest
         entry = entry_of(before, party, arguments.version, arguments.use)
         after = add(before, party, entry)
