@@ -7,15 +7,18 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, TextIO
 
 from aiohttp import web
 
 from gateway.access.admission import Admission, Quota
-from gateway.config import Listen, Settings, UnixAddress
+from gateway.audit.opening import actor
+from gateway.audit.trail import Audit, NoAudit, Trail
+from gateway.config import Listen, Settings, UnixAddress, digest_of, policy_change
 from gateway.edge.admin import admin_server
 from gateway.edge.connection import Server
 from gateway.edge.inbound import Inbound, Service
@@ -24,8 +27,9 @@ from gateway.edge.tls import Certificates, LiveContext
 from gateway.errors import SetupError
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Keyring
-from gateway.plant import CLOCK, ENTROPY, Plant
+from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
 from gateway.relay.breaker import BreakerState
+from gateway.telemetry.audit import AuditWatch, facts_of
 from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.log import EventLog, ExchangeLog
 from gateway.telemetry.metrics import Metrics
@@ -49,34 +53,51 @@ class _Repeated:
 
 
 class Telemetry:
-    """Hands each fact to the metrics and to the log."""
+    """Hands each fact to the metrics, to the log and to the audit log."""
 
     def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
         self.metrics = Metrics()
         dropped = self.metrics.lines_dropped
         self.events = EventLog(stderr, CLOCK.now, dropped("stderr"))
         self.clocks = ClockWatch(self.events.event)
+        self.audit: Audit = NoAudit()
         self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
+        self._rings: dict[str, Keyring] = {}
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange."""
         self.metrics(record)
         self.clocks(record)
         self._exchanges(record)
+        self.audit.exchange(record)
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""
         self.metrics.loaded(client, ring)
         self.events.loaded(client, ring)
+        before, self._rings[client] = self._rings.get(client), ring
+        self.audit.note(
+            "keyring_loaded",
+            client=client,
+            source=facts_of(before),
+            target=facts_of(ring),
+        )
 
     def failed(self, client: str, reason: str) -> None:
         """Note a keyring that was refused."""
         self.metrics.failed(client, reason)
         self.events.failed(client, reason)
+        self.audit.note(
+            "keyring_refused",
+            client=client,
+            reason=reason,
+            source=facts_of(self._rings.get(client)),
+        )
 
     def certificates_loaded(self, setting: str) -> None:
         """Note changed TLS files that are in use from now on."""
         self.events.event("certificates_loaded", setting=setting)
+        self.audit.note("certificates_loaded", setting=setting)
 
     def certificates_refused(self, setting: str, reason: str) -> None:
         """Note changed TLS files that cannot be used."""
@@ -87,6 +108,7 @@ class Telemetry:
             reason=reason,
             consequence="new connections go on with those loaded before",
         )
+        self.audit.note("certificates_refused", setting=setting, reason=reason)
 
     def breaker_changed(self, client: str, state: BreakerState) -> None:
         """Note that a client's breaker opened, is probing, or closed."""
@@ -118,6 +140,7 @@ class Gateway:
     ) -> None:
         self._load = load
         self._telemetry = Telemetry(stdout, stderr)
+        self._trail = self._trail_of(settings)
         self._memory = Quota(settings.room_for_bodies)
         self._plants = [Plant(settings, self._memory, self._telemetry)]
         self._admission = Admission(self._plant.limits)
@@ -146,7 +169,10 @@ class Gateway:
         failure: SetupError | None = None
         cut = 0
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with (
+                self._audited(self._plant.settings),
+                asyncio.TaskGroup() as tasks,
+            ):
                 cut = await self._serve(tasks, started)
         except* SetupError as errors:
             failure = next(e for e in errors.exceptions if isinstance(e, SetupError))
@@ -182,16 +208,63 @@ class Gateway:
         """Give why the gateway is not ready; empty if it is."""
         if self._stopping.is_set():
             return ["the gateway is draining"]
-        return self._plant.reasons()
+        return self._plant.reasons() + self._audit_problems(required=True)
 
     def warnings(self) -> list[str]:
         """Give what is wrong and does not stop traffic yet."""
-        return self._plant.warnings() + self._telemetry.clocks.warnings()
+        return (
+            self._plant.warnings()
+            + self._telemetry.clocks.warnings()
+            + self._audit_problems(required=False)
+        )
 
     @property
     def _plant(self) -> Plant:
         """The plant in use; those before it are finishing their exchanges."""
         return self._plants[-1]
+
+    def _trail_of(self, settings: Settings) -> Trail | None:
+        """Begin the audit log, if there is to be one."""
+        if settings.audit is None:
+            return None
+        who = actor({})
+        trail = Trail(
+            audit_file(settings.audit, who),
+            who=who,
+            now=CLOCK.now,
+            listener=AuditWatch(
+                self._telemetry.metrics.audit_failed,
+                self._telemetry.events.event,
+                asyncio.get_running_loop().call_soon_threadsafe,
+            ),
+            required=settings.audit.required,
+            exchanges=settings.audit.exchanges,
+        )
+        self._telemetry.audit = trail
+        return trail
+
+    def _audit_problems(self, *, required: bool) -> list[str]:
+        trail = self._trail
+        if trail is None or trail.problem is None or trail.required is not required:
+            return []
+        return [f"audit: {trail.problem}"]
+
+    @contextlib.asynccontextmanager
+    async def _audited(self, settings: Settings) -> AsyncIterator[None]:
+        """Write down the start and the end, each with a checkpoint."""
+        if self._trail is None:
+            yield
+            return
+        target = {"configuration": digest_of(settings), "policy": str(settings.policy)}
+        self._trail.note("started", target=target, version=_version())
+        await asyncio.to_thread(self._trail.start)
+        try:
+            yield
+        except* SetupError as errors:
+            self._trail.note("stopped", reason=str(errors.exceptions[0]))
+            raise
+        finally:
+            await asyncio.to_thread(self._trail.close)
 
     async def _serve(
         self,
@@ -208,6 +281,8 @@ class Gateway:
             clock=CLOCK,
             entropy=ENTROPY,
         )
+        if settings.audit is not None:
+            inbound.audit(self._telemetry.audit.check, digests=settings.audit.exchanges)
         server = Server(
             inbound.handle,
             inbound.refuse,
@@ -239,6 +314,7 @@ class Gateway:
             for plant in self._plants:
                 plant.end()
         self._telemetry.events.event("stopped", cut_off=cut)
+        self._telemetry.audit.note("stopped", cut_off=cut)
         return cut
 
     def _admin(self) -> Server:
@@ -327,6 +403,11 @@ class Gateway:
                     reason=error.detail,
                     consequence="the configuration and keys in use stay in use",
                 )
+                self._telemetry.audit.note(
+                    "configuration_refused",
+                    reason=error.detail,
+                    source=digest_of(self._plant.settings),
+                )
 
     async def _reload(self, tasks: asyncio.TaskGroup, inbound: Inbound) -> None:
         """Start a plant for the new configuration, and only then swap.
@@ -337,10 +418,12 @@ class Gateway:
         settings, before = await asyncio.to_thread(self._load), self._plant.settings
         if _fixed(settings) != _fixed(before):
             msg = (
-                "inbound.listen, admin.listen, whether they have tls, max_connections "
-                "and idle_timeout_s change only at a restart"
+                "inbound.listen, admin.listen, whether they have tls, max_connections, "
+                "idle_timeout_s and audit change only at a restart"
             )
             raise SetupError(msg)
+        if problems := self._audit_problems(required=True):
+            raise SetupError("; ".join(problems))
         plant = Plant(settings, self._memory, self._telemetry, self._plant)
         try:
             service = await plant.start(tasks)
@@ -356,6 +439,14 @@ class Gateway:
         tasks.create_task(self._retire(self._plant))
         self._plants.append(plant)
         self._telemetry.events.event("reloaded")
+        self._note_reload(before, settings)
+
+    def _note_reload(self, before: Settings, settings: Settings) -> None:
+        note = self._telemetry.audit.note
+        source, target = digest_of(before), digest_of(settings)
+        note("configuration_reloaded", source=source, target=target)
+        if change := policy_change(before, settings):
+            note("policy_changed", source=change[0], target=change[1])
 
     def _take_up(self, plant: Plant, inbound: Inbound, service: Service) -> None:
         inbound.use(service)
@@ -401,6 +492,13 @@ class Gateway:
             known.quiet_until, known.untold = loop.time() + _QUIET_S, 0
 
 
+def _version() -> str:
+    try:
+        return version("alipayhk-gateway")
+    except PackageNotFoundError:
+        return "(not installed as a package)"
+
+
 def _where(listen: Listen) -> tuple[str, int] | Path:
     return (
         listen.path if isinstance(listen, UnixAddress) else (listen.host, listen.port)
@@ -412,7 +510,7 @@ def _fixed(settings: Settings) -> tuple[object, ...]:
     inbound, admin = settings.inbound, settings.admin
     return (
         *(inbound.listen, inbound.tls is None, inbound.max_connections),
-        *(inbound.idle_timeout_s, admin.listen, admin.tls is None),
+        *(inbound.idle_timeout_s, admin.listen, admin.tls is None, settings.audit),
     )
 
 

@@ -62,6 +62,10 @@ class KeyringError(SetupError):
     """A keyring folder cannot be used as it stands."""
 
 
+class AuditError(SetupError):
+    """The audit log, its head or its key cannot be used as it stands."""
+
+
 class ExchangeError(GatewayError):
     """An exchange ended without an answer that may be passed on.
 
@@ -157,6 +161,15 @@ class KeyUnavailable(ExchangeError):
 
     code = "key_unavailable"
     title = "A key is not available"
+    fault = Fault.GATEWAY
+    outcome = Outcome.NOT_SENT
+
+
+class AuditUnavailable(ExchangeError):
+    """The audit log cannot be written, and `audit.required` lets nothing go without."""
+
+    code = "audit_unavailable"
+    title = "The audit log cannot be written"
     fault = Fault.GATEWAY
     outcome = Outcome.NOT_SENT
 

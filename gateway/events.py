@@ -36,6 +36,8 @@ class ExchangeRecord:
             not trusted.
         delivered: False where the caller did not take its answer.
         result_code: AlipayHK's resultCode, such as PARAM_ILLEGAL.
+        request_sha256: of the caller's body, where the audit log notes exchanges.
+        response_sha256: of the plain body of AlipayHK's answer, likewise.
         error: for internal errors: the exception's class and place, not its text.
     """
 
@@ -60,6 +62,8 @@ class ExchangeRecord:
     delivered: bool = True
     request_bytes: int = 0
     response_bytes: int = 0
+    request_sha256: str | None = None
+    response_sha256: str | None = None
     error: str | None = field(default=None)
 
 

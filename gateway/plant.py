@@ -17,6 +17,8 @@ from gateway.access.admission import Limits, Quota
 from gateway.access.callers import Caller, Callers
 from gateway.access.policy import Permits, Policy
 from gateway.access.rates import Rate
+from gateway.audit.file import AuditFile
+from gateway.audit.opening import seal_of
 from gateway.config import Encryption, ListenerTls, Settings
 from gateway.edge.dial import Dial
 from gateway.edge.inbound import Service
@@ -352,6 +354,26 @@ class Plant:
             for route in self.settings.routes
         )
         return lacks(ring, encrypts=encrypts)
+
+
+def audit_file(audit: config.Audit, who: str) -> AuditFile:
+    """Make what writes the audit log.
+
+    Args:
+        audit: where it is, and how.
+        who: who writes.
+
+    Raises:
+        AuditError: its key cannot be used.
+    """
+    return AuditFile(
+        audit.file,
+        seal_of(audit.key),
+        max_bytes=audit.max_bytes,
+        checkpoint_every=audit.checkpoint_every,
+        who=who,
+        now=CLOCK.now,
+    )
 
 
 def _permits(caller: config.Caller, routes: list[Route]) -> Permits:

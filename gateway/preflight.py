@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from gateway import config
+from gateway.audit.opening import flaw_of, seal_of
 from gateway.config import ListenerTls, Settings, Tls
 from gateway.documents import Document, DocumentError, Problem
 from gateway.edge.tls import client_context, server_context
-from gateway.errors import KeyringError, SetupError
+from gateway.errors import AuditError, KeyringError, SetupError
 from gateway.keys.backends.file import KeyringFolder, Others, read_key_file
 from gateway.keys.keyring import Keyring
 from gateway.relay.selftest import self_test
@@ -46,6 +47,8 @@ async def check(
     for section, tls in config.listeners_of(document):
         for key, reason in _listener_flaws(tls):
             problems.append(document.problem((section, "tls", key), reason))
+    for key, reason in _audit_flaws(config.audit_of(document)):
+        problems.append(document.problem(("audit", key), reason))
     return list(dict.fromkeys(problems))
 
 
@@ -93,6 +96,17 @@ def listener_tls(setting: str, tls: ListenerTls, *, required: bool) -> ssl.SSLCo
 def lacks(ring: Keyring, *, encrypts: bool) -> list[str]:
     """Give what a ring has not, of what its client's routes need."""
     return [f"missing: {lack}" for lack in ring.missing(encrypting=encrypts)]
+
+
+def _audit_flaws(audit: config.Audit | None) -> Iterator[tuple[str, str]]:
+    if audit is None:
+        return
+    if flaw := flaw_of(audit.file):
+        yield "file", flaw
+    try:
+        seal_of(audit.key)
+    except AuditError as error:
+        yield "key", error.detail
 
 
 async def _keyring_problems(

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from gateway.cli._ring import add_ring, add_which, clock, folder_of, manifest_of
 from gateway.cli._times import moment
+from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
 from gateway.keys import schedule
@@ -121,7 +122,7 @@ def change(arguments: argparse.Namespace, step: Step) -> Changed:
         after = _after(before, step, now)
         ring = folders.preview(folder, after, now)
         return Changed(folder, before, after, ring, dry_run=True)
-    with folders.locked(folder) as locked:
+    with folders.locked(folder, witness=witness_of(arguments)) as locked:
         before = locked.manifest
         after = _after(before, step, now)
         if after == before:

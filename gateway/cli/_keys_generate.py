@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import entry_of, facts_of, headline
 from gateway.cli._ring import add_ring, clock, folder_of, options_of
+from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.keys.backends.folder import KeyFile, locked
 from gateway.keys.changes import Party, add, dated
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate a pair, add it to the ring and print its public half."""
     key = generate_private_key(_EXPONENT, arguments.bits)
     folder = folder_of(arguments)
-    with locked(folder, create=True) as ring:
+    with locked(folder, create=True, witness=witness_of(arguments)) as ring:
         before = ring.manifest
         entry = entry_of(before, Party.PARTNER, arguments.version, arguments.use)
         file = KeyFile(str(entry.key), private_pem(key), private=True)

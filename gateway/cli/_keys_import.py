@@ -26,6 +26,7 @@ from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import entry_of, facts_of, headline
 from gateway.cli._messages import read_input
 from gateway.cli._ring import add_ring, clock, folder_of, options_of
+from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
 from gateway.keys.backends.file import Others, read_key_file
@@ -76,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Import the key, and say which one it is."""
     party, data, public = _read(arguments.file, arguments.party)
     folder = folder_of(arguments)
-    with locked(folder, create=True) as ring:
+    with locked(folder, create=True, witness=witness_of(arguments)) as ring:
         entry = entry_of(ring.manifest, party, arguments.version, arguments.use)
         file = KeyFile(str(entry.key), data, private=party is Party.PARTNER)
         after = _taken_up(ring.manifest, party, entry, activated=arguments.activate)

@@ -25,6 +25,7 @@ from gateway.cli._ring import (
     held,
     manifest_of,
 )
+from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError, SetupError
 from gateway.keys.backends.folder import locked
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise KeyringError(msg)
     key = found.public.rsa
     if party is Party.PARTNER and chosen.created and not chosen.exported:
-        _note_export(folder, (party, chosen.version, arguments.use))
+        _note_export(arguments, folder, (party, chosen.version, arguments.use))
     if arguments.json:
         print(json.dumps(facts_of(folder, ring.generation, party, chosen, key)))
     elif arguments.format == "pem":
@@ -73,11 +74,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _note_export(folder: Path, which: Which) -> None:
+def _note_export(arguments: argparse.Namespace, folder: Path, which: Which) -> None:
     """Note it where the ring can be written; whoever prints a key has it all the same."""
     now = clock()
     try:
-        with locked(folder) as ring:
+        with locked(folder, witness=witness_of(arguments)) as ring:
             ring.replace(mark_exported(ring.manifest, which, now), now=now)
     except (OSError, SetupError) as error:
         text = error.detail if isinstance(error, SetupError) else error.strerror

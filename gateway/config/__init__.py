@@ -11,9 +11,11 @@ from typing import Final, NamedTuple
 from pydantic import TypeAdapter
 
 from gateway import documents
+from gateway.config.digests import digest_of, policy_change
 from gateway.config.references import check_references, entries, texts
 from gateway.config.sections import (
     Admin,
+    Audit,
     Caller,
     Client,
     Encryption,
@@ -35,6 +37,7 @@ from gateway.documents import Document, Location
 __all__ = [
     "Address",
     "Admin",
+    "Audit",
     "Caller",
     "Client",
     "Encryption",
@@ -46,14 +49,18 @@ __all__ = [
     "Settings",
     "Tls",
     "UnixAddress",
+    "audit_of",
+    "digest_of",
     "files_of",
     "listeners_of",
     "load",
     "parse_address",
+    "policy_change",
     "read",
 ]
 
 _LISTENER_TLS: Final[TypeAdapter[ListenerTls]] = TypeAdapter(ListenerTls)
+_AUDIT: Final[TypeAdapter[Audit]] = TypeAdapter(Audit)
 _FILE: Final[TypeAdapter[Path]] = TypeAdapter(File)
 
 
@@ -80,6 +87,11 @@ def listeners_of(document: Document[Settings]) -> list[tuple[str, ListenerTls]]:
         for section in ("inbound", "admin")
     ]
     return [(section, tls) for section, tls in parts if tls is not None]
+
+
+def audit_of(document: Document[Settings]) -> Audit | None:
+    """Give the audit log that is configured, right or wrong elsewhere."""
+    return document.part(("audit",), _AUDIT)
 
 
 def load(file: Path, environment: Mapping[str, str]) -> Settings:

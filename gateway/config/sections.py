@@ -178,6 +178,17 @@ class Caller(Section):
         return self
 
 
+class Audit(Section):
+    """The audit log: what was changed, by whom, in a chain that shows tampering."""
+
+    file: File
+    key: File
+    max_bytes: Annotated[int, Field(ge=4096, le=1 << 30)] = 64 << 20
+    checkpoint_every: Annotated[int, Field(ge=2, le=1 << 20)] = 100
+    exchanges: bool = False
+    required: bool = False
+
+
 class Settings(Section):
     """A whole config.yaml."""
 
@@ -187,6 +198,7 @@ class Settings(Section):
     routes: tuple[Route, ...] = Field(min_length=1)
     callers: tuple[Caller, ...] = ()
     policy: Mode = Mode.ENFORCE
+    audit: Audit | None = None
 
     @property
     def room_for_bodies(self) -> int:

@@ -4,9 +4,10 @@ How a request is read is in `gateway.edge.request`.
 """
 
 import asyncio
+import hashlib
 import re
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,11 +96,24 @@ class Inbound:
         self._observer = observer
         self._clock = clock
         self._entropy = entropy
+        self._check: Callable[[], None] = lambda: None
+        self._digests = False
         self._ended = asyncio.Event()
 
     def use(self, service: Service) -> None:
         """Take this for requests from now on; those under way keep what they have."""
         self._service = service
+
+    def audit(self, check: Callable[[], None], *, digests: bool) -> None:
+        """Do what the audit log asks for.
+
+        Args:
+            check: is called before each exchange; raises ExchangeError where nothing
+                may be sent.
+            digests: whether records get the SHA-256 of both bodies.
+        """
+        self._check = check
+        self._digests = digests
 
     async def idle(self) -> None:
         """Wait until no request is under way, be it that its body still arrives."""
@@ -186,7 +200,12 @@ class Inbound:
             record.request_bytes = len(body)
             call = Call(head.target, body, head.encrypt, deadline)
             async with self._place(record, deadline):
+                self._check()
+                if self._digests:
+                    record.request_sha256 = hashlib.sha256(body).hexdigest()
                 answer = await service.relay.exchange(route, call, record)
+                if self._digests:
+                    record.response_sha256 = hashlib.sha256(answer.body).hexdigest()
         return _passed_on(answer, record)
 
     @asynccontextmanager

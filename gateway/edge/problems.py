@@ -26,6 +26,7 @@ STATUS: Final = MappingProxyType(
         "encryption_required": HTTPStatus.BAD_REQUEST,
         "encryption_unavailable": HTTPStatus.BAD_REQUEST,
         "key_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
+        "audit_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
         "overloaded": HTTPStatus.SERVICE_UNAVAILABLE,
         "upstream_unavailable": HTTPStatus.SERVICE_UNAVAILABLE,
         "upstream_timeout": HTTPStatus.GATEWAY_TIMEOUT,

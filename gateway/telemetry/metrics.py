@@ -110,6 +110,11 @@ class Metrics:
             "Changed TLS files that were refused; those before stay in use.",
             "setting",
         )
+        self._audit_failures = self._counter(
+            "gateway_audit_failures",
+            "Attempts to write the audit log that failed, and lines dropped for it.",
+            "",
+        )
         self._lines_dropped = self._counter(
             "gateway_log_lines_dropped",
             "Log lines that could not be written without waiting.",
@@ -176,6 +181,10 @@ class Metrics:
     def certificates_refused(self, setting: str) -> None:
         """Count TLS files that were refused."""
         self._certificates.labels(setting).inc()
+
+    def audit_failed(self) -> None:
+        """Count an attempt to write the audit log that failed."""
+        self._audit_failures.inc()
 
     def breaker_changed(self, client: str, state: int) -> None:
         """Note where a client's breaker stands."""

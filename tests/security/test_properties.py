@@ -18,11 +18,15 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway import config
 from gateway.access import callers as access
 from gateway.access.callers import Caller, Callers, Credentials
 from gateway.access.tokens import hash_token, new_token
+from gateway.audit.seal import Seal, private_pem
+from gateway.audit.segments import lines_of, opened
+from gateway.audit.verification import Place, verify
 from gateway.errors import ExchangeError, Unauthenticated
 from gateway.hardening import check_libraries
 from gateway.plant import ENTROPY
@@ -423,10 +427,9 @@ async def test_p8_a_rotation_loses_no_request(house, other_key):
 
 
 async def test_p9_each_exchange_leaves_exactly_one_line(house):
-    """What there is of P9: no exchange without its line, and no line twice.
+    """No exchange without its line, and no line twice: of the log that is not chained.
 
-    A log that shows tampering is not built (docs/threat-model.md); until it is, the
-    lines have to be kept where this process cannot change them.
+    Its lines have to be kept where this process cannot change them.
     """
     for number in range(12):
         headers = [("Gateway-Exchange-Id", f"e{number}")]
@@ -434,6 +437,44 @@ async def test_p9_each_exchange_leaves_exactly_one_line(house):
         await house.caller.post(body, headers=headers)
     ids = [line["exchange_id"] for line in house.exchanges]
     assert ids == [f"e{number}" for number in range(12)]
+
+
+async def test_p9_the_audit_log_cannot_be_altered_unseen(run_house, tmp_path):
+    """What a real gateway wrote, with every byte and every line altered in turn.
+
+    Further: `tests/unit/audit/test_verification.py`, which line is named, and random
+    changes; `tests/unit/audit/test_file.py`, writers that are killed.
+    """
+    key = tmp_path / "audit.pem"
+    seal = Seal(Ed25519PrivateKey.generate())
+    key.touch(mode=0o600)
+    key.write_bytes(private_pem(seal._key))
+    section = {"file": "audit.jsonl", "key": "audit.pem", "exchanges": True}
+    async with run_house(audit=section) as house:
+        for _ in range(3):
+            await house.caller.post(headers=ENCRYPT)
+    with opened(tmp_path / "audit.jsonl") as (segments, data):
+        lines = [line for _, line in lines_of(segments)]
+    head = seal.public.read_head(data).link
+    whole = b"".join(lines)
+    assert all(what in whole for what in (b"started", b"exchange", b"stopped"))
+
+    def is_whole(changed):
+        placed = [(Place("a", n), line) for n, line in enumerate(changed, 1)]
+        return verify(placed, head, seal.public).fault is None
+
+    assert is_whole(lines)
+    for at in range(len(whole)):
+        changed = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+        assert not is_whole(changed.splitlines(keepends=True))
+        assert not is_whole(whole[:at].splitlines(keepends=True))
+    for at in range(len(lines)):
+        assert not is_whole(lines[:at] + lines[at + 1 :])
+        for to in range(len(lines)):
+            assert not is_whole([*lines[:to], lines[at], *lines[to:]])
+            moved = lines[:at] + lines[at + 1 :]
+            moved.insert(to, lines[at])
+            assert to == at or not is_whole(moved)
 
 
 async def test_p10_randomness_is_fresh_for_each_request(house, platform_key):

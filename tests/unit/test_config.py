@@ -21,7 +21,7 @@ from gateway.config import (
     load,
     parse_address,
 )
-from gateway.config.sections import Admin, Breaker, Rate
+from gateway.config.sections import Admin, Audit, Breaker, Rate
 from gateway.documents import DocumentError
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
@@ -59,6 +59,7 @@ OTHER = "b2" * 32
 CALLER = {"name": "shop", "token_sha256": DIGEST, "clients": ["hk"]}
 RATE = {"per_second": 50}
 PAIR = {"certificate": "tls/server.pem", "private_key": "tls/server.key"}
+AUDIT = {"file": "audit.jsonl", "key": "audit.pem"}
 CALLED = {**SMALLEST, "callers": [CALLER]}
 
 
@@ -109,6 +110,8 @@ NESTED = {
 def with_value(place, value):
     """Give the smallest configuration with one more value, at a dotted place."""
     section, _, key = place.partition(".")
+    if section == "audit":
+        return {**SMALLEST, section: {**AUDIT, key: value}}
     if section in NESTED:
         outer, rest = NESTED[section]
         return with_value(outer, {**rest, key: value})
@@ -138,6 +141,7 @@ def at(settings, place):
         "inbound_tls": settings.inbound.tls,
         "admin": settings.admin,
         "admin_tls": settings.admin.tls,
+        "audit": settings.audit,
     }
     return getattr(parts[section], key)
 
@@ -222,6 +226,10 @@ DEFAULTS = {
     "route.repeat_unknown": False,
     "caller.client_certificate": None,
     "caller.routes": None,
+    "audit.max_bytes": 67108864,
+    "audit.checkpoint_every": 100,
+    "audit.exchanges": False,
+    "audit.required": False,
     "caller.rate": None,
     "caller.max_concurrent": None,
     "rate.burst": None,
@@ -233,6 +241,7 @@ REQUIRED = {
     "rate": set(RATE),
     "inbound_tls": set(PAIR),
     "admin_tls": set(PAIR),
+    "audit": set(AUDIT),
 }
 """A caller's token may be left out where it shows a certificate."""
 
@@ -247,6 +256,7 @@ MODELS = {
     "route": Route,
     "caller": Caller,
     "rate": Rate,
+    "audit": Audit,
 }
 
 
@@ -256,7 +266,8 @@ def test_what_is_left_out_has_its_default(read, place, value):
     caller = {**CALLER, "rate": RATE} if section == "rate" else CALLER
     listener = section.removesuffix("_tls")
     listeners = {} if listener == section else {listener: {"tls": PAIR}}
-    settings = read({**SMALLEST, **listeners, "callers": [caller]})
+    audit = {"audit": AUDIT} if section == "audit" else {}
+    settings = read({**SMALLEST, **listeners, **audit, "callers": [caller]})
     assert at(settings, place) == value
 
 
@@ -264,6 +275,31 @@ def test_nobody_is_named_and_everything_enforced_where_nothing_is_said(read):
     settings = read(SMALLEST)
     assert settings.callers == ()
     assert settings.policy is Mode.ENFORCE
+    assert settings.audit is None
+
+
+@pytest.mark.parametrize("key", AUDIT)
+def test_an_audit_needs_its_file_and_key(refused, key):
+    audit = {name: value for name, value in AUDIT.items() if name != key}
+    found = refused({**SMALLEST, "audit": audit})
+    assert found == {f"audit.{key}": "this key is required"}
+
+
+@pytest.mark.parametrize(
+    ("key", "least", "most"),
+    [("max_bytes", 4096, 1 << 30), ("checkpoint_every", 2, 1 << 20)],
+)
+def test_an_audits_numbers_have_bounds(read, refused, key, least, most):
+    for value in (least, most):
+        assert at(read(with_value(f"audit.{key}", value)), f"audit.{key}") == value
+    for value in (least - 1, most + 1):
+        assert f"audit.{key}" in refused(with_value(f"audit.{key}", value))
+
+
+def test_an_audits_files_are_beside_the_configuration(read, file):
+    audit = read({**SMALLEST, "audit": AUDIT}).audit
+    assert audit.file == file.parent / "audit.jsonl"
+    assert audit.key == file.parent / "audit.pem"
 
 
 def test_every_key_is_required_or_has_a_default_that_is_tested_here():
@@ -273,6 +309,7 @@ def test_every_key_is_required_or_has_a_default_that_is_tested_here():
     required = {f"{name}.{key}" for name, own in REQUIRED.items() for key in own}
     assert keys == required | set(DEFAULTS)
     sections = {"inbound", "admin", "clients", "routes", "callers", "policy"}
+    sections |= {"audit"}
     assert set(Settings.model_fields) == sections
 
 

@@ -41,6 +41,7 @@ too_many_requests       429  not_sent
 encryption_required     400  not_sent
 encryption_unavailable  400  not_sent
 key_unavailable         503  not_sent
+audit_unavailable       503  not_sent
 overloaded              503  not_sent
 upstream_unavailable    503  not_sent
 upstream_timeout        504  unknown
@@ -62,6 +63,7 @@ TABLE = {
 }
 FAULTS = {
     "key_unavailable": "gateway",
+    "audit_unavailable": "gateway",
     "overloaded": "gateway",
     "internal_error": "gateway",
     "upstream_unavailable": "network",

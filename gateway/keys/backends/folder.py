@@ -18,13 +18,13 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.documents import DocumentError
 from gateway.errors import KeyringError
@@ -36,6 +36,12 @@ from gateway.keys.changes import EMPTY
 from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import FILE_NAME, Manifest
 from gateway.keys.schedule import FIRST_MOMENT
+
+Witness: TypeAlias = Callable[
+    [Manifest, Manifest, Keyring], AbstractContextManager[None]
+]
+"""Is entered right before a change is made, with the manifests before and after it and
+the ring that will be read, and left when it is made. What it raises forbids the change."""
 
 _STAGING: Final = ".change"
 
@@ -52,8 +58,11 @@ class KeyFile:
 class LockedFolder:
     """A keyring's folder that nobody else changes. `locked` gives one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, witness: Witness = lambda *_: nullcontext()
+    ) -> None:
         self._folder = folder
+        self._witness = witness
 
     @property
     def manifest(self) -> Manifest:
@@ -83,12 +92,13 @@ class LockedFolder:
         with self._staging() as staging:
             _compose(staging, self._folder, manifest, added)
             ring = _read(staging, self._folder, now)
-            keep(self._folder, before)
-            for file in added:
-                (staging / file.name).rename(self._folder / file.name)
-            sync(self._folder)
-            (staging / FILE_NAME).rename(self._folder / FILE_NAME)
-            sync(self._folder)
+            with self._witness(before, manifest, ring):
+                keep(self._folder, before)
+                for file in added:
+                    (staging / file.name).rename(self._folder / file.name)
+                sync(self._folder)
+                (staging / FILE_NAME).rename(self._folder / FILE_NAME)
+                sync(self._folder)
         for name in dropped:
             (self._folder / name).unlink(missing_ok=True)
         sync(self._folder)
@@ -144,7 +154,12 @@ class LockedFolder:
 
 
 @contextmanager
-def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
+def locked(
+    folder: Path,
+    *,
+    create: bool = False,
+    witness: Witness = lambda *_: nullcontext(),
+) -> Iterator[LockedFolder]:
     """Hold a keyring's folder against other changes, until the block ends.
 
     Readers are not held up: they find the old ring or the new one.
@@ -152,6 +167,7 @@ def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
     Args:
         folder: the folder, or a symbolic link to it.
         create: whether to make it, with an empty ring, where it is missing.
+        witness: is there at each change.
 
     Raises:
         KeyringError: it is not there, is being changed, or is not ours to change.
@@ -171,7 +187,7 @@ def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
     try:
         _lock(descriptor, folder)
         _check_ours(resolved, folder)
-        ring = LockedFolder(resolved)
+        ring = LockedFolder(resolved, witness)
         if create:
             ring.begin()
         yield ring

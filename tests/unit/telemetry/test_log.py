@@ -37,6 +37,8 @@ WHOLE = ExchangeRecord(
     delivered=False,
     request_bytes=10,
     response_bytes=20,
+    request_sha256="ab" * 32,
+    response_sha256="cd" * 32,
     error="KeyError at exchange.py:1",
 )
 
@@ -81,6 +83,8 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "delivered": False,
         "request_bytes": 10,
         "response_bytes": 20,
+        "request_sha256": "ab" * 32,
+        "response_sha256": "cd" * 32,
         "error": "KeyError at exchange.py:1",
     }
     names = [field.name for field in dataclasses.fields(ExchangeRecord)]
@@ -89,7 +93,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
 
 def test_a_record_has_no_place_for_a_body_a_key_or_a_signature():
     """A field that is added here has to be looked at for what it may hold."""
-    assert len(dataclasses.fields(ExchangeRecord)) == 22
+    assert len(dataclasses.fields(ExchangeRecord)) == 24
     kinds = {field.type for field in dataclasses.fields(ExchangeRecord)}
     assert kinds <= {str, int, float, bool, str | None, float | None}
 

@@ -29,6 +29,7 @@ CONTRACT = {
     "gateway_connections": set(),
     "gateway_connections_refused_total": set(),
     "gateway_tls_reload_failures_total": {"setting"},
+    "gateway_audit_failures_total": set(),
 }
 LEVELS = ("in_flight", "waiting", "buffered_bytes", "connections")
 
@@ -79,6 +80,7 @@ def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics.connection_refused()
     metrics.certificates_refused("inbound.tls")
     metrics.breaker_changed("hk", 2)
+    metrics.audit_failed()
     found = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         name = family.name + ("_total" if family.type == "counter" else "")
