@@ -7,8 +7,9 @@ from http import HTTPStatus
 from aiohttp.web_request import BaseRequest
 
 from gateway.access.callers import Caller, Callers
-from gateway.edge.connection import Response, Server
+from gateway.edge.connection import Server
 from gateway.edge.request import credentials_of
+from gateway.edge.response import Response
 from gateway.errors import Unauthenticated
 
 

@@ -8,35 +8,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
-from aiohttp import HttpVersion10, web
+from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_request import BaseRequest
 from yarl import URL
 
+from gateway.edge.response import Response
 from gateway.edge.tls import names_of
-
-
-class Response(web.Response):
-    """An answer with the headers that it was given, and those that HTTP needs."""
-
-    async def _write_headers(self) -> None:
-        """Answer in a version that is spoken here, also where another was asked."""
-        assert self._req is not None  # noqa: S101
-        assert self._payload_writer is not None  # noqa: S101
-        asked = self._req.version
-        version = "1.0" if asked == HttpVersion10 else "1.1"
-        line = f"HTTP/{version} {self.status} {self.reason}"
-        await self._payload_writer.write_headers(line, self.headers)
-
-    async def _prepare_headers(self) -> None:
-        """Take back what aiohttp adds by itself: a Content-Type, and its own name."""
-        given = {name.lower() for name in self.headers}
-        await super()._prepare_headers()
-        for name in ("Content-Type", "Server"):
-            if name.lower() not in given:
-                self.headers.pop(name, None)
 
 
 class Server(web.Server):
@@ -54,7 +34,7 @@ class Server(web.Server):
     def __init__(
         self,
         handle: Callable[[BaseRequest], Awaitable[web.StreamResponse]],
-        refuse: Callable[[BaseException | None], web.Response],
+        refuse: Callable[[BaseException | None], Response],
         *,
         max_connections: int = 64,
         idle_s: float = 75.0,
@@ -170,20 +150,20 @@ def names_shown(request: BaseRequest) -> frozenset[str] | None:
     return request.protocol.names if isinstance(request.protocol, _Connection) else None
 
 
-async def deliver(
-    request: BaseRequest, response: web.StreamResponse, timeout_s: float
-) -> bool:
+async def deliver(request: BaseRequest, response: Response, timeout_s: float) -> bool:
     """Write an answer and wait until the connection has taken it.
 
     aiohttp hands an answer to the connection and forgets it: a caller that does not
     read would keep it in memory for ever. Gives whether it was taken in time; if not,
     the connection is cut.
     """
+    protocol = request.protocol
     try:
-        async with asyncio.timeout(timeout_s):
-            await response.prepare(request)
-            await response.write_eof()
-            await request.protocol._drain_helper()  # noqa: SLF001 - no public way
+        await response.prepare(request)
+        await response.write_eof()
+        if protocol._paused:  # noqa: SLF001 - no public way
+            async with asyncio.timeout(timeout_s):
+                await protocol._drain_helper()  # noqa: SLF001
     except (OSError, TimeoutError):
         if request.transport is not None:
             request.transport.abort()

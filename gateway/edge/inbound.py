@@ -7,8 +7,7 @@ import asyncio
 import hashlib
 import re
 import traceback
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,15 +18,16 @@ from aiohttp.web_request import BaseRequest
 
 from gateway.access.admission import Admission, Quota
 from gateway.access.policy import Policy
-from gateway.edge.connection import Response, deliver
+from gateway.edge.connection import deliver
 from gateway.edge.problems import PROBLEM_TYPE, problem
 from gateway.edge.request import (
     Arriving,
     Bounds,
-    body_of,
     credentials_of,
+    read_body,
     read_head,
 )
+from gateway.edge.response import Response
 from gateway.errors import (
     ExchangeError,
     InternalError,
@@ -40,7 +40,7 @@ from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
 from gateway.relay.exchange import Answer, Relay
 from gateway.relay.ports import Clock, Entropy
-from gateway.relay.routes import Call
+from gateway.relay.routes import Call, Route
 
 _NOT_POST: Final = "Every call of this gateway is a POST."
 _METHOD: Final = re.compile(r"'[A-Za-z]{1,20} /")
@@ -138,7 +138,7 @@ class Inbound:
             self._observer(record)
         return response
 
-    def refuse(self, cause: BaseException | None) -> web.Response:
+    def refuse(self, cause: BaseException | None) -> Response:
         """Answer what was not HTTP at all."""
         error: ExchangeError = MethodNotAllowed(_NOT_POST)
         if not isinstance(cause, BadHttpMethod) or not _METHOD.search(cause.message):
@@ -151,7 +151,7 @@ class Inbound:
 
     async def _answer(
         self, request: BaseRequest, record: ExchangeRecord, started: float
-    ) -> web.Response:
+    ) -> Response:
         service = self._service
         try:
             response = await self._serve(service, request, record, started)
@@ -181,7 +181,7 @@ class Inbound:
         request: BaseRequest,
         record: ExchangeRecord,
         started: float,
-    ) -> web.Response:
+    ) -> Response:
         """Find out who calls what; then read it, and carry out the exchange.
 
         A place is taken only once the body is there: else callers that send slowly
@@ -194,32 +194,35 @@ class Inbound:
         record.client, record.route = route.client.name, route.path
         service.policy.take(record)
         deadline = None if head.timeout_s is None else started + head.timeout_s
-        async with body_of(
-            request, service.bounds, self._memory, self.arriving
-        ) as body:
+        body = await read_body(request, service.bounds, self._memory, self.arriving)
+        try:
             record.request_bytes = len(body)
             call = Call(head.target, body, head.encrypt, deadline)
-            async with self._place(record, deadline):
-                self._check()
-                if self._digests:
-                    record.request_sha256 = hashlib.sha256(body).hexdigest()
-                answer = await service.relay.exchange(route, call, record)
-                if self._digests:
-                    record.response_sha256 = hashlib.sha256(answer.body).hexdigest()
+            answer = await self._exchange(service.relay, route, call, record)
+        finally:
+            self._memory.give_back(len(body))
         return _passed_on(answer, record)
 
-    @asynccontextmanager
-    async def _place(
-        self, record: ExchangeRecord, deadline: float | None
-    ) -> AsyncIterator[None]:
-        patience_s = None if deadline is None else deadline - self._clock.monotonic()
+    async def _exchange(
+        self, relay: Relay, route: Route, call: Call, record: ExchangeRecord
+    ) -> Answer:
+        """Carry out an exchange in a place of its own."""
+        patience_s = None
+        if call.deadline is not None:
+            patience_s = call.deadline - self._clock.monotonic()
         place = await self._admission.enter(record.caller, record.client, patience_s)
         self.in_flight += 1
         try:
-            yield
+            self._check()
+            if self._digests:
+                record.request_sha256 = hashlib.sha256(call.body).hexdigest()
+            answer = await relay.exchange(route, call, record)
+            if self._digests:
+                record.response_sha256 = hashlib.sha256(answer.body).hexdigest()
         finally:
             self.in_flight -= 1
             self._admission.leave(place)
+        return answer
 
     def _exchange_id(self, request: BaseRequest) -> str:
         given = request.headers.getall("Gateway-Exchange-Id", [])
@@ -242,7 +245,7 @@ def _is_last(request: BaseRequest) -> bool:
     )
 
 
-def _passed_on(answer: Answer, record: ExchangeRecord) -> web.Response:
+def _passed_on(answer: Answer, record: ExchangeRecord) -> Response:
     headers = _chosen(answer.headers)
     _check_type(headers.get("Content-Type", ""), record)
     if record.tracer_id is not None:
@@ -277,19 +280,19 @@ def _chosen(headers: Headers) -> dict[str, str]:
     return chosen
 
 
-def _failed(error: ExchangeError, record: ExchangeRecord) -> web.Response:
+def _failed(error: ExchangeError, record: ExchangeRecord) -> Response:
     record.code, record.outcome = error.code, str(error.outcome)
     return _finished(problem(error, record.exchange_id), record)
 
 
-def _defect(record: ExchangeRecord) -> web.Response:
+def _defect(record: ExchangeRecord) -> Response:
     sent = record.upstream_seconds is not None
     outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
     msg = "A defect of the gateway, or its end; its log has the place."
     return _failed(InternalError(msg, outcome), record)
 
 
-def _finished(response: web.Response, record: ExchangeRecord) -> web.Response:
+def _finished(response: Response, record: ExchangeRecord) -> Response:
     response.headers["Gateway-Exchange-Id"] = record.exchange_id
     response.headers["Server"] = "alipayhk-gateway"
     record.status = response.status

@@ -6,9 +6,7 @@ from math import ceil
 from types import MappingProxyType
 from typing import Final
 
-from aiohttp import web
-
-from gateway.edge.connection import Response
+from gateway.edge.response import Response
 from gateway.errors import ExchangeError
 
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -46,7 +44,7 @@ STATUS: Final = MappingProxyType(
 """HTTP status by code: the contract's table."""
 
 
-def problem(error: ExchangeError, exchange_id: str) -> web.Response:
+def problem(error: ExchangeError, exchange_id: str) -> Response:
     """Give the response for an error: what happened and whether to send again."""
     status = STATUS[error.code]
     members = {

@@ -105,11 +105,10 @@ def read_head(request: BaseRequest, bounds: Bounds) -> Head:
     return Head(target, client, encrypt, _timeout(request))
 
 
-@asynccontextmanager
-async def body_of(
+async def read_body(
     request: BaseRequest, bounds: Bounds, memory: Quota, arriving: Arriving
-) -> AsyncIterator[bytes]:
-    """Read a body to its end; its bytes count against `memory` while the block runs.
+) -> bytes:
+    """Read a body to its end. Its bytes are taken from `memory`; give them back.
 
     They count piece by piece, so that who sends slowly, and has sent little, takes
     little from others.
@@ -122,28 +121,61 @@ async def body_of(
     if (request.content_length or 0) > bounds.max_body_bytes:
         raise _too_large(bounds)
     await _continue(request)
-    pieces: list[bytes] = []
-    size = 0
+    pieces = _Pieces(bounds, memory)
     try:
-        try:
-            async with arriving.one(bounds.body_timeout_s):
-                async for piece in request.content.iter_any():
-                    _check_room(memory, size + len(piece), len(piece), bounds)
-                    memory.add(len(piece))
-                    size += len(piece)
-                    pieces.append(piece)
-        except TimeoutError:
-            if arriving.over:
-                msg = "The gateway ends, and the body had not arrived. Send it again."
-                raise Overloaded(msg) from None
-            msg = f"The body took over {bounds.body_timeout_s:g} s to arrive."
-            raise InvalidRequest(msg) from None
-        except (web.RequestPayloadError, OSError) as error:
-            msg = "The body did not arrive whole."
-            raise InvalidRequest(msg) from error
-        yield b"".join(pieces)
-    finally:
-        memory.give_back(size)
+        if request.content.is_eof():  # it came with its head
+            pieces.add(request.content.read_nowait())
+        else:
+            await _arrive(request, bounds, pieces, arriving)
+    except BaseException:
+        memory.give_back(pieces.size)
+        raise
+    return pieces.whole()
+
+
+class _Pieces:
+    """What has come of a body, counted against the memory."""
+
+    def __init__(self, bounds: Bounds, memory: Quota) -> None:
+        self.size = 0
+        self._bounds = bounds
+        self._memory = memory
+        self._pieces: list[bytes] = []
+
+    def add(self, piece: bytes) -> None:
+        """Take a piece.
+
+        Raises:
+            RequestTooLarge, Overloaded: it is one too many.
+        """
+        size = len(piece)
+        _check_room(self._memory, self.size + size, size, self._bounds)
+        self._memory.add(size)
+        self.size += size
+        self._pieces.append(piece)
+
+    def whole(self) -> bytes:
+        """Give all of it."""
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+
+async def _arrive(
+    request: BaseRequest, bounds: Bounds, pieces: _Pieces, arriving: Arriving
+) -> None:
+    """Wait for the pieces of a body, but not for ever."""
+    try:
+        async with arriving.one(bounds.body_timeout_s):
+            async for piece in request.content.iter_any():
+                pieces.add(piece)
+    except TimeoutError:
+        if arriving.over:
+            msg = "The gateway ends, and the body had not arrived. Send it again."
+            raise Overloaded(msg) from None
+        msg = f"The body took over {bounds.body_timeout_s:g} s to arrive."
+        raise InvalidRequest(msg) from None
+    except (web.RequestPayloadError, OSError) as error:
+        msg = "The body did not arrive whole."
+        raise InvalidRequest(msg) from error
 
 
 def _check_room(memory: Quota, size: int, piece: int, bounds: Bounds) -> None:
