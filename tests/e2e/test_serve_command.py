@@ -150,6 +150,8 @@ def test_the_shipped_configuration_works_with_the_simulator(workplace):
         "verified"
     ] * 2
     assert [json.loads(line)["event"] for line in errors.splitlines()] == [
+        "partner_key_first_used",
+        "platform_key_first_seen",
         "draining",
         "stopped",
     ]
