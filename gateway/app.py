@@ -31,6 +31,7 @@ from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
 from gateway.relay.breaker import BreakerState
 from gateway.telemetry.audit import AuditWatch, facts_of
 from gateway.telemetry.clocks import ClockWatch
+from gateway.telemetry.inventory import Inventory
 from gateway.telemetry.log import EventLog, ExchangeLog
 from gateway.telemetry.metrics import Metrics
 
@@ -60,14 +61,24 @@ class Telemetry:
         dropped = self.metrics.lines_dropped
         self.events = EventLog(stderr, CLOCK.now, dropped("stderr"))
         self.clocks = ClockWatch(self.events.event)
+        self.inventory = Inventory(CLOCK.now, self.events.event)
+        self.metrics.watch_keys(self.inventory.figures)
         self.audit: Audit = NoAudit()
         self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
         self._rings: dict[str, Keyring] = {}
+
+    def use(self, settings: Settings) -> None:
+        """Judge clocks and keys by these settings from now on."""
+        clients = settings.clients
+        self.clocks.use({each.name: each.clock_tolerance_s for each in clients})
+        self.inventory.use({each.name: each.cryptoperiod for each in clients})
+        self.metrics.keep({each.name for each in clients})
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange."""
         self.metrics(record)
         self.clocks(record)
+        self.inventory(record)
         self._exchanges(record)
         self.audit.exchange(record)
 
@@ -75,6 +86,7 @@ class Telemetry:
         """Note a keyring that is in use from now on."""
         self.metrics.loaded(client, ring)
         self.events.loaded(client, ring)
+        self.inventory.loaded(client, ring)
         before, self._rings[client] = self._rings.get(client), ring
         self.audit.note(
             "keyring_loaded",
@@ -215,6 +227,7 @@ class Gateway:
         return (
             self._plant.warnings()
             + self._telemetry.clocks.warnings()
+            + self._telemetry.inventory.warnings()
             + self._audit_problems(required=False)
         )
 
@@ -291,6 +304,7 @@ class Gateway:
             on_refused=self._telemetry.metrics.connection_refused,
         )
         self._watch_levels(inbound, server)
+        self._telemetry.use(settings)
         try:
             async with (
                 listening(
@@ -322,6 +336,7 @@ class Gateway:
             self.reasons,
             self.warnings,
             self._telemetry.metrics.expose,
+            self._telemetry.inventory.page,
             lambda: self._plant.settings.admin.tokens,
         )
 
@@ -335,7 +350,6 @@ class Gateway:
         return self._tls[listener]
 
     def _watch_levels(self, inbound: Inbound, server: Server) -> None:
-        self._telemetry.clocks.use(_tolerances(self._plant.settings))
         self._telemetry.metrics.watch(
             in_flight=lambda: inbound.in_flight,
             waiting=lambda: self._admission.waiting,
@@ -356,8 +370,10 @@ class Gateway:
 
     async def _until_stopped(self, tasks: asyncio.TaskGroup, inbound: Inbound) -> None:
         reloading = tasks.create_task(self._reload_on_demand(tasks, inbound))
+        looking = tasks.create_task(self._telemetry.inventory.watch(CLOCK.sleep))
         await self._stopping.wait()
         reloading.cancel()
+        looking.cancel()
 
     async def _drain(self, inbound: Inbound, listener: Listener) -> int:
         """Finish what is under way. Gives how many requests were not finished.
@@ -452,9 +468,7 @@ class Gateway:
         inbound.use(service)
         self._admission.use(plant.limits)
         self._memory.resize(plant.settings.room_for_bodies)
-        tolerances = _tolerances(plant.settings)
-        self._telemetry.clocks.use(tolerances)
-        self._telemetry.metrics.keep(tolerances)
+        self._telemetry.use(plant.settings)
         for listener, certificates in (
             ("inbound", plant.inbound_tls),
             ("admin", plant.admin_tls),
@@ -512,10 +526,6 @@ def _fixed(settings: Settings) -> tuple[object, ...]:
         *(inbound.listen, inbound.tls is None, inbound.max_connections),
         *(inbound.idle_timeout_s, admin.listen, admin.tls is None, settings.audit),
     )
-
-
-def _tolerances(settings: Settings) -> dict[str, float]:
-    return {client.name: client.clock_tolerance_s for client in settings.clients}
 
 
 def _longest_exchange(settings: Settings) -> float:

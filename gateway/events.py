@@ -29,6 +29,8 @@ class ExchangeRecord:
         attempts: how often it was signed and given to the network.
         key_version: the partner's version that signed; None if nothing was.
         verified_by: the platform's version that verified; None if none did.
+        encrypted_to: the platform's version that the request was encrypted to.
+        decrypted_by: the partner's version that decrypted the answer.
         clock_skew_s: Response-Time minus our clock, of a verified answer.
         date_skew_s: the Date header minus our clock, of any answer: to the second, and
             proved by nothing.
@@ -55,6 +57,8 @@ class ExchangeRecord:
     attempts: int = 0
     key_version: str | None = None
     verified_by: str | None = None
+    encrypted_to: str | None = None
+    decrypted_by: str | None = None
     clock_skew_s: float | None = None
     date_skew_s: float | None = None
     tracer_id: str | None = None

@@ -27,6 +27,7 @@ from gateway.config.values import (
     is_never_public,
 )
 from gateway.documents import Section
+from gateway.keys.inventory import Cryptoperiod
 from gateway.protocol import HONG_KONG
 from gateway.protocol.messages import JSON_UTF8
 from gateway.protocol.outgoing import check_client_id
@@ -110,6 +111,8 @@ class Client(Section):
     connect_timeout_s: Seconds = 5.0
     first_byte_timeout_s: Seconds | None = None
     max_concurrent: Count | None = None
+    cryptoperiod_days: Annotated[int, Field(ge=1, le=36500)] = 365
+    cryptoperiod_warning_days: Annotated[int, Field(ge=0, le=36500)] = 30
     retries: Annotated[int, Field(ge=0, le=5)] = 1
     breaker: Breaker = Breaker()
     public_addresses_only: bool = False
@@ -119,6 +122,11 @@ class Client(Section):
     encrypted_content_type: MediaType = JSON_UTF8
     reuse_content_key: bool = False
     tls: Tls = Tls()
+
+    @property
+    def cryptoperiod(self) -> Cryptoperiod:
+        """How long a key of this client may sign."""
+        return Cryptoperiod(self.cryptoperiod_days, self.cryptoperiod_warning_days)
 
     @model_validator(mode="after")
     def _public(self) -> "Client":

@@ -1,4 +1,4 @@
-"""Health and metrics for operators, on a listener of their own."""
+"""Health, metrics and keys for operators, on a listener of their own."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ def admin_server(
     reasons: Callable[[], list[str]],
     warnings: Callable[[], list[str]],
     metrics: Callable[[], bytes],
+    keys: Callable[[], dict[str, object]],
     tokens: Callable[[], Sequence[bytes]],
 ) -> Server:
     """Make the admin listener's server.
@@ -25,6 +26,7 @@ def admin_server(
         reasons: gives why the gateway is not ready; empty if it is.
         warnings: gives what is wrong and does not stop traffic yet.
         metrics: gives all metrics in Prometheus' text format.
+        keys: gives what is told of every key, and nothing that is secret.
         tokens: gives the SHA-256 of each token that opens these pages; none where
             the listener itself keeps strangers out. A certificate that TLS verified
             opens them too.
@@ -42,7 +44,12 @@ def admin_server(
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
         return Response(body=metrics(), headers=headers)
 
-    pages = {"/livez": livez, "/readyz": readyz, "/metrics": expose}
+    pages: dict[str, Callable[[], Response]] = {
+        "/livez": livez,
+        "/readyz": readyz,
+        "/metrics": expose,
+        "/keys": lambda: _json(keys()),
+    }
 
     async def handle(request: BaseRequest) -> Response:
         if not _may_ask(request, tokens()):

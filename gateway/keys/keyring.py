@@ -60,6 +60,14 @@ class Canary:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A body that was decrypted, and our version that did it."""
+
+    body: bytes = field(repr=False)
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Keyring:
     """An immutable ring. Build it with `Keyring.of`, which checks it.
 
@@ -190,6 +198,14 @@ class Keyring:
     async def decrypt(self, message: Verified) -> bytes:
         """Give the plain body of a verified message that has an Encrypt header.
 
+        Raises:
+            DecryptionFailed, KeyVersionUnknown: as `opened`.
+        """
+        return (await self.opened(message)).body
+
+    async def opened(self, message: Verified) -> "Opened":
+        """Give the plain body of a message that has an Encrypt header, and by which key.
+
         Where no key version is named, each key that may decrypt is tried: a wrong
         one gives random bytes, not an error, so only the whole decryption tells.
 
@@ -201,9 +217,10 @@ class Keyring:
         encryption = read_encryption(message)
         for key in self.unwrappers(encryption.key_version):
             try:
-                return decrypt(message, await key.unwrap(encryption.wrapped_key))
+                body = decrypt(message, await key.unwrap(encryption.wrapped_key))
             except (DecryptionFailed, KeyUnavailable):
                 continue
+            return Opened(body, key.public.version)
         raise DecryptionFailed
 
     def unwrappers(self, version: str | None) -> tuple[PrivateKey, ...]:

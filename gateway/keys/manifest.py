@@ -23,6 +23,7 @@ from gateway.keys.model import (
     PLATFORM_USES,
     KeyState,
     Life,
+    Plans,
     Use,
 )
 from gateway.protocol.fields import check_key_version
@@ -132,6 +133,11 @@ class Entry(documents.Section):
             self.compromised,
             self.destroyed,
         )
+
+    @property
+    def plans(self) -> Plans:
+        """The steps that are planned for it."""
+        return Plans(self.activate_at, self.deactivate_at, self.destroy_at)
 
 
 _PLANS: Final = ("activate_at", "deactivate_at", "destroy_at")

@@ -62,6 +62,15 @@ class Life:
 
 
 @dataclass(frozen=True, slots=True)
+class Plans:
+    """When a key version is to take its next steps; None where none is planned."""
+
+    activate_at: datetime | None = None
+    deactivate_at: datetime | None = None
+    destroy_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class KeyInfo:
     """What is known of one key version, without the key.
 
@@ -80,6 +89,7 @@ class KeyInfo:
     staged: bool = False
     life: Life = Life()
     home: str = "file"
+    plans: Plans = Plans()
 
     @property
     def processes(self) -> bool:

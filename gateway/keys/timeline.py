@@ -56,13 +56,13 @@ class Timeline:
     def ring(self, now: datetime) -> Keyring:
         """Give the ring of the states as they stand, up to the next planned step."""
         partner = [
-            (_info(entry, Party.PARTNER, public, key), key)
+            (info_of(entry, Party.PARTNER, public, _home(key)), key)
             for entry, public, key in zip(
                 self.manifest.partner, self.ours, self.pairs, strict=True
             )
         ]
         platform = [
-            _info(entry, Party.PLATFORM, public, None)
+            info_of(entry, Party.PLATFORM, public)
             for entry, public in zip(self.manifest.platform, self.theirs, strict=True)
         ]
         due = [each for each in schedule.moments(self.manifest) if each > now]
@@ -82,9 +82,17 @@ class Timeline:
         return None
 
 
-def _info(
-    entry: Entry, party: Party, public: PublicKey | None, key: PrivateKey | None
+def info_of(
+    entry: Entry, party: Party, public: PublicKey | None, home: str = "file"
 ) -> KeyInfo:
+    """Give what is known of one entry.
+
+    Args:
+        entry: as its manifest has it.
+        party: whose it is.
+        public: its key; None where that cannot be known.
+        home: the scheme of where its private half, or it, lives.
+    """
     digest = fingerprint(public.rsa) if public else entry.fingerprint
     return KeyInfo(
         entry.version,
@@ -94,5 +102,10 @@ def _info(
         public,
         staged=entry.processes_early,
         life=entry.life,
-        home=getattr(key, "home", "file"),
+        home=home,
+        plans=entry.plans,
     )
+
+
+def _home(key: PrivateKey | None) -> str:
+    return getattr(key, "home", "file")

@@ -88,11 +88,12 @@ class Relay:
         content_key = self._entropy(CONTENT_KEY_BYTES) if record.encrypted else None
         if content_key is not None:
             draft = _encrypt(client, ring, draft, content_key)
+            record.encrypted_to = ring.recipient.version
         request, received = await self._delivery(route, ring, draft, call, record)
         response = self._verify(client, ring, request, received, record)
         if isinstance(response, UnsignedRefusal):
             return _refused(response, record)
-        body = await _decrypt(client, ring, response, content_key)
+        body = await _decrypt(client, ring, response, content_key, record)
         return _verified(response, body, record)
 
     def _prepare(self, client: Client, call: Call) -> Draft:
@@ -170,13 +171,16 @@ async def _decrypt(
     ring: Keyring,
     response: VerifiedResponse,
     request_key: bytes | None,
+    record: ExchangeRecord,
 ) -> bytes:
     """Give the plain body of a verified response, encrypted or not."""
     if response.encrypt is None:
         return response.body
     if client.reuse_content_key and request_key is not None:
         return decrypt(response, request_key)
-    return await ring.decrypt(response)
+    opened = await ring.opened(response)
+    record.decrypted_by = opened.version
+    return opened.body
 
 
 def _verified(

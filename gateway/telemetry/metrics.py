@@ -1,6 +1,6 @@
 """Prometheus metrics. Names and labels are the public contract."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import Final
 
 from prometheus_client import (
@@ -14,6 +14,7 @@ from prometheus_client.exposition import generate_latest
 
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Keyring
+from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -47,6 +48,8 @@ class Metrics:
         # Else there is a second series for each one, which nobody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
+        self._keys = KeyMetrics()
+        self._registry.register(self._keys)
         self._exchanges = self._counter(
             "gateway_exchanges",
             "Exchanges by how they ended.",
@@ -173,6 +176,10 @@ class Metrics:
                 for sample in metric.samples:
                     if sample.labels["client"] not in clients:
                         gauge.remove(sample.labels["client"])
+
+    def watch_keys(self, read: Callable[[], Iterable[KeyFigures]]) -> None:
+        """Take the figures of keys from this function whenever metrics are read."""
+        self._keys.read = read
 
     def connection_refused(self) -> None:
         """Count a connection that was one too many."""

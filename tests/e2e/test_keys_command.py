@@ -1,11 +1,13 @@
 """`gateway keys` as processes: the life of keys from the first to the last."""
 
 import json
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -276,6 +278,128 @@ def test_listing_as_json_has_the_whole_fingerprint(ringed, partner_key):
     facts = json.loads(ringed.gateway("keys", "list", "--json").stdout)
     assert facts["keys"][0]["fingerprint"] == fingerprint(partner_key.public_key())
     assert facts["problems"] == []
+
+
+def noted(ringed, edit):
+    """Edit the ring's manifest by hand, a generation on."""
+    manifest = ringed.ring / "keyring.yaml"
+    text = edit(manifest.read_text()).replace("generation: 5", "generation: 6")
+    manifest.write_text(text)
+
+
+def days_ago(days):
+    moment = datetime.now(UTC) - timedelta(days=days)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def activated(days):
+    """Give an edit that has our key activated so many days ago."""
+    return lambda text: re.sub(
+        r"(partner-1\.pem)([^}]*?)(, activated: [^,}]+)?([,}])",
+        rf"\1\2, activated: {days_ago(days)}\4",
+        text,
+        count=1,
+    )
+
+
+def test_listing_tells_the_days_that_are_left_to_a_key_that_signs(ringed):
+    noted(ringed, activated(100))
+    facts = json.loads(ringed.gateway("keys", "list", "--json").stdout)
+    assert [key["days_left"] for key in facts["keys"]] == [264, None]
+    assert facts["live"] is None
+    began = facts["keys"][0]["activated"]
+    assert f"activated: {began}" in (ringed.ring / "keyring.yaml").read_text()
+    (ours, _) = ringed.gateway("keys", "list").stdout.decode().splitlines()[2:]
+    assert ours.split()[5:] == ["264", "2048", "file", began[:10]]
+
+
+def test_listing_goes_by_the_clients_cryptoperiod(ringed):
+    noted(ringed, activated(100))
+    config = ringed.folder / "config.yaml"
+    text = config.read_text()
+    line = "    client_id:"
+    config.write_text(text.replace(line, f"    cryptoperiod_days: 90\n{line}", 1))
+    facts = json.loads(ringed.gateway("keys", "list", "--json").stdout)
+    assert facts["keys"][0]["days_left"] == -11
+    bare = ringed.gateway("keys", "list", "--json", "--keyring", ringed.ring)
+    assert json.loads(bare.stdout)["keys"][0]["days_left"] == 264
+
+
+def test_listing_takes_the_steps_that_are_due_and_names_those_to_come(ringed):
+    ringed.gateway("keys", "generate")
+    ringed.gateway("keys", "public", "2")
+    at, later = days_ago(1), days_ago(-1)
+    noted(
+        ringed,
+        lambda text: text.replace(
+            "key: partner-2.pem", f"key: partner-2.pem, activate_at: {at}"
+        ).replace(
+            "key: platform-1.pem", f"key: platform-1.pem, deactivate_at: {later}"
+        ),
+    )
+    lines = ringed.gateway("keys", "list").stdout.decode().splitlines()
+    assert [line.split()[:3] for line in lines[2:5]] == [
+        ["partner", "1", "deactivated"],
+        ["partner", "2", "active"],
+        ["platform", "1", "active"],
+    ]
+    assert lines[5] == f"platform version 1 is to be deactivated at {later}"
+
+
+def test_listing_a_plan_that_cannot_be_carried_out_shows_the_states_as_they_stand(
+    ringed,
+):
+    ringed.gateway("keys", "generate")
+    at = days_ago(1)
+    noted(
+        ringed,
+        lambda text: re.sub(r", exported: [^,}]+", "", text).replace(
+            "key: partner-2.pem", f"key: partner-2.pem, activate_at: {at}"
+        ),
+    )
+    done = ringed.gateway("keys", "list")
+    assert done.returncode == 1
+    assert b"was never given out" in done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert [line.split()[2] for line in lines[2:5]] == [
+        "active",
+        "pre-active",
+        "active",
+    ]
+
+
+def test_listing_tells_staged_keys_and_canaries(ringed):
+    ringed.gateway("keys", "generate")
+    ringed.gateway("keys", "public", "2")
+    share = f"canary: [{{share: 5, at: {days_ago(1)}}}]"
+    noted(
+        ringed,
+        lambda text: text.replace("state: pre-active", f"state: pre-active, {share}"),
+    )
+    done = ringed.gateway("keys", "list")
+    assert done.returncode == 0, done.stderr
+    assert "  canary 5%  " in done.stdout.decode().splitlines()[3]
+    facts = json.loads(ringed.gateway("keys", "list", "--json").stdout)
+    assert facts["keys"][1]["canary_percent"] == 5
+    assert facts["keys"][1]["state"] == "pre-active"
+    noted(ringed, lambda text: text.replace(share, "staged: true"))
+    lines = ringed.gateway("keys", "list").stdout.decode().splitlines()
+    assert "  staged  " in lines[3]
+
+
+def test_a_list_has_room_in_100_columns(ringed):
+    for _ in range(9):
+        ringed.gateway("keys", "generate")
+    noted(ringed, activated(100))
+    lines = ringed.gateway("keys", "list").stdout.decode().splitlines()
+    assert len(lines) == 2 + 11
+    assert max(map(len, lines)) <= 100
+
+
+def test_listing_with_live_where_nothing_runs_is_one_line(ringed):
+    done = ringed.gateway("keys", "list", "--live")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert error_of(done).startswith("gateway: admin.listen 127.0.0.1:")
 
 
 def test_listing_a_ring_that_would_be_refused_names_why(ringed):

@@ -150,9 +150,29 @@ def test_the_shipped_configuration_works_with_the_simulator(workplace):
         "verified"
     ] * 2
     assert [json.loads(line)["event"] for line in errors.splitlines()] == [
+        "partner_key_first_used",
+        "platform_key_first_seen",
         "draining",
         "stopped",
     ]
+
+
+def test_a_running_gateway_is_asked_for_its_keys_from_the_command_line(workplace):
+    config = workplace / "config.yaml"
+    head, admin, rest = config.read_text().partition("\nadmin:")
+    admin += rest.replace("listen: 127.0.0.1:0", "listen: unix:admin.sock", 1)
+    config.write_text(head + admin)
+    with simulator(workplace), serving(workplace) as serve:
+        for _ in range(2):
+            assert post(serve.inbound)[0] == 200
+        done = gateway("keys", "list", "--live", "--json", cwd=workplace)
+        shown = gateway("keys", "list", "--live", cwd=workplace)
+    assert done.returncode == shown.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert [key["used"] for key in facts["keys"]] == [2, 2]
+    assert facts["live"]["generation"] == facts["generation"]
+    assert "LAST USED" in shown.stdout
+    assert "PRIVATE" not in done.stdout + shown.stdout
 
 
 def test_a_gateway_that_is_started_before_its_keys_takes_them_up(workplace):

@@ -9,7 +9,7 @@ from tests.integration.conftest import change
 from tests.integration.pki import LOCALHOST, Authority, trusting
 from tests.integration.test_callers import NEXT, OTHER, TOKEN, digest
 
-PAGES = ("/livez", "/readyz", "/metrics", "/nothing", "/livez/../metrics")
+PAGES = ("/livez", "/readyz", "/metrics", "/keys", "/nothing", "/livez/../metrics")
 FILES = {"certificate": "gateway.crt", "private_key": "gateway.key"}
 
 
@@ -19,7 +19,7 @@ async def ask(admin, path, *headers, method="GET"):
 
 
 async def test_on_loopback_without_tokens_the_pages_are_open(house):
-    for path in PAGES[:3]:
+    for path in PAGES[:4]:
         assert (await ask(house.admin, path)).status == 200
 
 
@@ -48,7 +48,7 @@ async def test_where_there_are_tokens_no_page_is_shown_without_one(
 async def test_each_token_opens_every_page_until_it_is_taken_away(run_house):
     async with run_house(admin={"tokens": [digest(TOKEN), digest(NEXT)]}) as house:
         for token in (TOKEN, NEXT):
-            for path in PAGES[:3]:
+            for path in PAGES[:4]:
                 got = await ask(house.admin, path, f"Authorization: Bearer {token}")
                 assert got.status == 200
 

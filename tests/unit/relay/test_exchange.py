@@ -272,6 +272,7 @@ async def test_where_no_version_is_named_each_pair_is_tried_the_active_one_first
     scene.upstream.answer = sealed_to(scene, scene.partner_key, None)
     assert (await scene.exchange(PLAIN)).body == peer.SUCCESS
     assert scene.steps[-2:] == ["unwrap 2", "unwrap 1"]
+    assert scene.record.decrypted_by == "1"
 
 
 @pytest.mark.usefixtures("two_pairs")
@@ -351,6 +352,7 @@ async def test_the_requests_content_key_is_used_again_where_the_client_says_so(s
     answer = await scene.exchange(ENCRYPTED, reuse_content_key=True)
     assert answer.body == peer.SUCCESS
     assert "unwrap 1" not in scene.steps
+    assert scene.record.decrypted_by is None
 
 
 async def test_the_requests_content_key_is_otherwise_not_used_again(scene):
@@ -424,6 +426,7 @@ def noted(record):
 ASKED = {"client": "hk", "route": peer.TARGET}
 SENT = {**ASKED, "key_version": "1", "upstream_seconds": 0.25, "attempts": 1}
 VERIFIED = {**SENT, "verified_by": "1", "clock_skew_s": 0.0}
+TO_THEM = {"encrypted": True, "encrypted_to": "1"}
 
 
 async def test_a_verified_exchange_is_noted(scene):
@@ -440,7 +443,8 @@ async def test_an_encrypted_exchange_is_noted_with_its_decrypted_result(scene):
     await scene.exchange(ENCRYPTED)
     assert noted(scene.record) == {
         **VERIFIED,
-        "encrypted": True,
+        **TO_THEM,
+        "decrypted_by": "1",
         "code": "verified",
         "result_code": "UNKNOWN_EXCEPTION",
     }
@@ -452,15 +456,17 @@ async def test_an_answer_without_a_result_is_noted_without_one(scene):
     assert noted(scene.record) == {**VERIFIED, "code": "verified"}
 
 
-@pytest.mark.parametrize("call", [PLAIN, ENCRYPTED])
-async def test_an_unsigned_refusal_is_passed_on_and_noted_as_refused(scene, call):
+@pytest.mark.parametrize(("call", "asked"), [(PLAIN, {}), (ENCRYPTED, TO_THEM)])
+async def test_an_unsigned_refusal_is_passed_on_and_noted_as_refused(
+    scene, call, asked
+):
     scene.upstream.answer = unsigned(peer.FAILURE, 403)
     answer = await scene.exchange(call)
     assert (answer.status, answer.body, answer.verified) == (403, peer.FAILURE, False)
     assert answer.headers == scene.upstream.answer.headers
-    assert {**noted(scene.record), "encrypted": False} == {
+    assert noted(scene.record) == {
         **SENT,
-        "encrypted": False,
+        **asked,
         "code": "refused",
         "result_code": "PARAM_ILLEGAL",
     }
@@ -537,7 +543,7 @@ async def test_a_failed_exchange_is_noted_as_far_as_it_went(
 async def test_a_downgrade_is_noted_as_far_as_it_went(scene):
     with pytest.raises(EncryptionDowngraded):
         await scene.exchange(ENCRYPTED)
-    assert noted(scene.record) == {**SENT, "encrypted": True}
+    assert noted(scene.record) == {**SENT, **TO_THEM}
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,8 @@ WHOLE = ExchangeRecord(
     attempts=2,
     key_version="1",
     verified_by="7",
+    encrypted_to="8",
+    decrypted_by="2",
     clock_skew_s=-1.00000049,
     date_skew_s=-1.12345678,
     tracer_id="T-1",
@@ -76,6 +78,8 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "attempts": 2,
         "key_version": "1",
         "verified_by": "7",
+        "encrypted_to": "8",
+        "decrypted_by": "2",
         "clock_skew_s": -1.0,
         "date_skew_s": -1.123457,
         "tracer_id": "T-1",
@@ -93,7 +97,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
 
 def test_a_record_has_no_place_for_a_body_a_key_or_a_signature():
     """A field that is added here has to be looked at for what it may hold."""
-    assert len(dataclasses.fields(ExchangeRecord)) == 24
+    assert len(dataclasses.fields(ExchangeRecord)) == 26
     kinds = {field.type for field in dataclasses.fields(ExchangeRecord)}
     assert kinds <= {str, int, float, bool, str | None, float | None}
 

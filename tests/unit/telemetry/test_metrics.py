@@ -1,11 +1,14 @@
 """Metrics: names, labels and what each exchange adds. The names are the contract's."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import ExchangeError
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Keyring
+from gateway.telemetry.key_metrics import KeyFigures
 from gateway.telemetry.metrics import Metrics
 
 CONTRACT = {
@@ -30,7 +33,12 @@ CONTRACT = {
     "gateway_connections_refused_total": set(),
     "gateway_tls_reload_failures_total": {"setting"},
     "gateway_audit_failures_total": set(),
+    "gateway_key_days_left": {"client", "key_version"},
+    "gateway_key_uses_total": {"client", "section", "key_version"},
+    "gateway_key_last_used_timestamp_seconds": {"client", "section", "key_version"},
 }
+NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
+DAY = timedelta(days=1)
 LEVELS = ("in_flight", "waiting", "buffered_bytes", "connections")
 
 
@@ -81,6 +89,7 @@ def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics.certificates_refused("inbound.tls")
     metrics.breaker_changed("hk", 2)
     metrics.audit_failed()
+    metrics.watch_keys(lambda: [KeyFigures("hk", "partner", "1", 1, NOW, DAY)])
     found = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -337,3 +346,30 @@ def test_log_lines_that_are_dropped_are_counted_and_begin_at_zero(metrics):
     drop()
     drop()
     assert counted(metrics, "gateway_log_lines_dropped_total") == {("stdout",): 2}
+
+
+# --- keys --------------------------------------------------------------------
+
+
+def test_a_key_is_counted_by_what_is_read_of_it(metrics):
+    figures = [
+        KeyFigures("hk", "partner", "1", 7, NOW, DAY * 1.5),
+        KeyFigures("hk", "platform", "1"),
+    ]
+    metrics.watch_keys(lambda: figures)
+    assert counted(metrics, "gateway_key_uses_total") == {
+        ("hk", "1", "partner"): 7,
+        ("hk", "1", "platform"): 0,
+    }
+    assert counted(metrics, "gateway_key_days_left") == {("hk", "1"): 1.5}
+    assert counted(metrics, "gateway_key_last_used_timestamp_seconds") == {
+        ("hk", "1", "partner"): NOW.timestamp()
+    }
+    figures.clear()
+    assert counted(metrics, "gateway_key_uses_total") == {}
+
+
+def test_two_keys_of_one_version_are_told_as_one():
+    sign = KeyFigures("hk", "partner", "1").and_of(2, NOW, DAY)
+    both = sign.and_of(3, NOW - DAY, None)
+    assert both == KeyFigures("hk", "partner", "1", 5, NOW, DAY)
