@@ -141,7 +141,9 @@ async def body_of(
         except (web.RequestPayloadError, OSError) as error:
             msg = "The body did not arrive whole."
             raise InvalidRequest(msg) from error
-        yield b"".join(pieces)
+        body = b"".join(pieces)
+        pieces.clear()  # else all of it would be there twice, to the exchange's end
+        yield body
     finally:
         memory.give_back(size)
 

@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from gateway.access.admission import Loan, Quota
+from gateway.edge.parser import READ_BYTES, pieces_of
 from gateway.edge.reasons import reason_of
 from gateway.errors import (
     ExchangeError,
@@ -198,7 +199,8 @@ class _Body(aiohttp.Payload):
             msg = "the pooled connection is not fit for another request"
             raise aiohttp.ClientConnectionResetError(msg)
         self.written = True
-        await writer.write(self._value)
+        for piece in pieces_of(self._value):
+            await writer.write(piece)
         self.on_written()
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -235,6 +237,7 @@ async def open_session(
         trust_env=False,
         max_line_size=_MAX_HEADER_BYTES,
         max_field_size=_MAX_HEADER_BYTES,
+        read_bufsize=READ_BYTES,
         skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent"),
     ) as session:
         yield session
