@@ -5,7 +5,7 @@ JOBS ?= auto
 FUZZ_SECONDS ?= 20
 DEPS := pyproject.toml
 # Tests that measure: nothing else may run beside them, and their figures are shown.
-ALONE := tests/chaos/test_load.py
+ALONE := tests/chaos/test_load.py tests/chaos/test_full.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage chaos check fuzz timing audit sbom format bench lock \

@@ -23,7 +23,7 @@ from gateway.edge.admin import admin_server
 from gateway.edge.connection import Server
 from gateway.edge.inbound import Inbound, Service
 from gateway.edge.listener import Listener, listening
-from gateway.edge.tls import Certificates, LiveContext
+from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Keyring
@@ -177,6 +177,7 @@ class Gateway:
         Raises:
             SetupError: a listener or a TLS file cannot be used.
         """
+        keep_small_buffers()
         asyncio.get_running_loop().set_exception_handler(self._on_loop_error)
         failure: SetupError | None = None
         cut = 0
@@ -301,6 +302,7 @@ class Gateway:
             inbound.refuse,
             max_connections=settings.inbound.max_connections,
             idle_s=settings.inbound.idle_timeout_s,
+            max_head_bytes=lambda: inbound.max_head_bytes,
             on_refused=self._telemetry.metrics.connection_refused,
         )
         self._watch_levels(inbound, server)

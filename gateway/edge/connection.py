@@ -7,6 +7,7 @@ caller that closed its half of the connection still gets its answers.
 import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -15,6 +16,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_request import BaseRequest
 from yarl import URL
 
+from gateway.edge.parser import READ_BYTES, Parser
 from gateway.edge.response import Response
 from gateway.edge.tls import names_of
 
@@ -28,6 +30,8 @@ class Server(web.Server):
         max_connections: more at once are closed as they come (`gateway.edge.door`).
         idle_s: how long a connection may wait for a whole request head: the first,
             or the next.
+        max_head_bytes: gives how large a head may be; of a greater one, no more than
+            this is waited for.
         on_refused: is called for each connection that was one too many.
     """
 
@@ -38,16 +42,17 @@ class Server(web.Server):
         *,
         max_connections: int = 64,
         idle_s: float = 75.0,
+        max_head_bytes: Callable[[], int] = lambda: 1 << 14,
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
             handle,
             request_factory=_begin,
             access_log=None,
-            auto_decompress=False,  # a body is the bytes that were sent
             keepalive_timeout=idle_s,
         )
         self.refuse = refuse
+        self.max_head_bytes = max_head_bytes
         self.on_refused = on_refused
         self.beginning: set[web.RequestHandler] = set()
         """Those whose TLS is not there yet; they are not among `connections`."""
@@ -65,7 +70,7 @@ class Server(web.Server):
 
     def __call__(self) -> web.RequestHandler:
         """Make the protocol of one connection."""
-        return _Connection(self, loop=self._loop, **self._kwargs)
+        return _Connection(self, self._loop, **self._kwargs)
 
 
 class _Connection(web.RequestHandler):
@@ -79,10 +84,25 @@ class _Connection(web.RequestHandler):
 
     _half_closed = False
 
+    def __init__(
+        self,
+        manager: Server,
+        loop: asyncio.AbstractEventLoop,
+        **settings: Any,  # noqa: ANN401 - aiohttp's
+    ) -> None:
+        """Begin with a parser of ours, and one request that may wait, not 32."""
+        super().__init__(manager, loop=loop, **settings)
+        self._parser = Parser(self, loop, manager.max_head_bytes)
+        self._max_msg_queue_size, self._msg_queue_resume_size = 1, 0
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin a connection: TLS, if there is to be, is there."""
         assert isinstance(self._manager, Server)  # noqa: S101
         super().connection_made(transport)
+        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101
+        transport.set_write_buffer_limits(READ_BYTES)
+        if hasattr(transport, "max_size"):  # of a read; TLS has its own
+            transport.max_size = READ_BYTES
         self._manager.beginning.discard(self)
         self.names = names_of(transport.get_extra_info("peercert"))
 
@@ -160,9 +180,11 @@ async def deliver(request: BaseRequest, response: Response, timeout_s: float) ->
     protocol = request.protocol
     try:
         await response.prepare(request)
-        await response.write_eof()
-        if protocol._paused:  # noqa: SLF001 - no public way
+        if response.is_small:
+            await response.write_eof()  # waits for nothing
+        if protocol._paused or not response.is_small:  # noqa: SLF001 - no public way
             async with asyncio.timeout(timeout_s):
+                await response.write_eof()
                 await protocol._drain_helper()  # noqa: SLF001
     except (OSError, TimeoutError):
         if request.transport is not None:

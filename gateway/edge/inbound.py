@@ -100,6 +100,11 @@ class Inbound:
         self._digests = False
         self._ended = asyncio.Event()
 
+    @property
+    def max_head_bytes(self) -> int:
+        """How large a request's head may be."""
+        return self._service.bounds.max_header_bytes
+
     def use(self, service: Service) -> None:
         """Take this for requests from now on; those under way keep what they have."""
         self._service = service

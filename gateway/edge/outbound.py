@@ -6,10 +6,8 @@ from typing import Final, cast
 
 from gateway.access.admission import Loan
 from gateway.edge.answers import AnswerReader
+from gateway.edge.parser import READ_BYTES, pieces_of
 from gateway.errors import ExchangeError, UpstreamTimeout
-
-_READ_AHEAD_BYTES: Final = 64 << 10
-"""So much of a body may come before its place in memory is granted."""
 
 _TURNS: Final = 4
 """Of the loop: two are enough for what has arrived to be read."""
@@ -28,6 +26,7 @@ class Outbound(asyncio.Protocol):
         self._paused = False
         self._answer: AnswerReader | None = None
         self._progress: asyncio.Future[None] | None = None
+        self._taken: asyncio.Future[None] | None = None
         self._impatience: asyncio.TimerHandle | None = None
         self._transport: asyncio.Transport
 
@@ -61,7 +60,7 @@ class Outbound(asyncio.Protocol):
     ) -> None:
         """Write a request, head and body, and read until its answer has ended.
 
-        The first byte is written before this waits for anything.
+        It is written before this waits for anything, or as much of it as is taken.
 
         Args:
             request: the bytes of its head and of its body.
@@ -74,7 +73,7 @@ class Outbound(asyncio.Protocol):
         """
         loop = asyncio.get_running_loop()
         self._answer = answer
-        self._transport.writelines(request)
+        await self._write(request, answer)
         if first_byte_timeout_s is not None:
             self._impatience = loop.call_later(
                 first_byte_timeout_s, self._lose_patience, first_byte_timeout_s
@@ -91,6 +90,23 @@ class Outbound(asyncio.Protocol):
             raise answer.error
         self._answer = None
 
+    async def _write(self, request: tuple[bytes, bytes], answer: AnswerReader) -> None:
+        """Write head and body in one step, or a large body as it is taken.
+
+        An answer that comes before the body was taken is one all the same; the
+        connection is then at its end.
+        """
+        head, body = request
+        first, *rest = pieces_of(body) or [memoryview(b"")]
+        self._transport.write(head + first)
+        for piece in rest:
+            if self._taken is not None:
+                await self._taken
+            if answer.ended or self._spoiled:
+                self._spoiled = True
+                return
+            self._transport.write(piece)
+
     def end(self) -> None:
         """Close the connection, whatever is under way on it."""
         self._answer = None
@@ -102,8 +118,19 @@ class Outbound(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)  # as a stream's are
+        self._transport.set_write_buffer_limits(READ_BYTES)
         self._arrived = select.poll()
         self._arrived.register(transport.get_extra_info("socket"), select.POLLIN)
+
+    def pause_writing(self) -> None:
+        """Note that the other side does not take what is written."""
+        self._taken = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """Note that it does."""
+        taken, self._taken = self._taken, None
+        if taken is not None and not taken.done():
+            taken.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Read on in the answer that is awaited."""
@@ -113,7 +140,7 @@ class Outbound(asyncio.Protocol):
             return
         self._calm()
         answer.feed(data)
-        if answer.unread >= _READ_AHEAD_BYTES and not answer.ended:
+        if answer.unread >= READ_BYTES and not answer.ended:
             self._paused = True
             self._transport.pause_reading()
             self._wake()
@@ -153,5 +180,6 @@ class Outbound(asyncio.Protocol):
             self._impatience = None
 
     def _wake(self) -> None:
-        if self._progress is not None and not self._progress.done():
-            self._progress.set_result(None)
+        for waiting in (self._progress, self._taken):
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)

@@ -1,13 +1,16 @@
-"""Answers to those who call: whole, in memory, written in one step."""
+"""Answers to those who call: whole, in memory, and written in one step if small."""
 
+import asyncio
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.web_request import BaseRequest
+
+from gateway.edge.parser import READ_BYTES, pieces_of
 
 _BODILESS: Final = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
@@ -35,6 +38,11 @@ class Response(web.StreamResponse):
         super().__init__(status=status, headers=headers)
         self.body = body
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is written without waiting."""
+        return len(self.body) <= READ_BYTES
+
     async def prepare(self, request: BaseRequest) -> AbstractStreamWriter | None:
         """Note what it is the answer to; nothing is written yet."""
         if self._req is None:
@@ -46,18 +54,22 @@ class Response(web.StreamResponse):
     async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - aiohttp's
         """Write it to the connection of its request, once.
 
+        Piece by piece, each as the caller takes those before: whole, a large one would
+        be copied for the connection, and over TLS nothing would say that the caller
+        does not take it.
+
         Raises:
             ConnectionResetError: there is no such connection any more.
         """
         assert self._req is not None  # noqa: S101 - prepare comes first
         if self._eof_sent:
             return
-        transport = self._req.transport
-        if transport is None or transport.is_closing():
-            msg = "the caller is gone"
-            raise ConnectionResetError(msg)
         self._eof_sent = True
-        transport.write(self._head(self._req) + self._content(self._req))
+        first, *rest = pieces_of(self._content(self._req)) or [memoryview(b"")]
+        _transport_of(self._req).write(self._head(self._req) + first)
+        for piece in rest:
+            await self._req.protocol._drain_helper()  # noqa: SLF001 - no public way
+            _transport_of(self._req).write(piece)
 
     def _head(self, request: BaseRequest) -> bytes:
         """Give the head, in a version that is spoken here also where another was asked."""
@@ -81,3 +93,11 @@ class Response(web.StreamResponse):
         if request.method == "HEAD" or self.status in _BODILESS:
             return b""
         return self.body
+
+
+def _transport_of(request: BaseRequest) -> asyncio.WriteTransport:
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        msg = "the caller is gone"
+        raise ConnectionResetError(msg)
+    return cast("asyncio.WriteTransport", transport)

@@ -7,10 +7,12 @@ the context that was made last, and `Certificates` makes one when the files chan
 import asyncio
 import ssl
 import sys
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
+from gateway.edge.parser import READ_BYTES
 from gateway.errors import SetupError
 
 POLL_SECONDS: Final = 0.4
@@ -34,6 +36,14 @@ class LiveContext(ssl.SSLContext):
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:  # noqa: ANN401
         """Begin a connection with the present context."""
         return self.present.wrap_bio(*args, **kwargs)
+
+
+def keep_small_buffers() -> None:
+    """Have each TLS connection of this process keep a buffer as large as one read.
+
+    asyncio makes and fills one of 256 KiB at once, for which it has no setting.
+    """
+    SSLProtocol.max_size = READ_BYTES
 
 
 class CertificatesListener(Protocol):

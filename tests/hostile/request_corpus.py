@@ -330,7 +330,8 @@ CHUNK_TRICKS = {
     "an extension in quotes": unchunked(chunk(b'7;a="b c"')),
     "an extension of the last chunk": unchunked(chunk(b"7", b"\r\n0;a=b\r\n\r\n")),
     "an extension without a name": refused(chunk(b"7;")),
-    "an extension of 1 MiB": unchunked(chunk(b"7;a=" + b"x" * (1 << 20))),
+    "an extension of 8 KiB": unchunked(chunk(b"7;a=" + b"x" * (1 << 13))),
+    "an extension of 1 MiB": refused(chunk(b"7;a=" + b"x" * (1 << 20))),
     "an extension with a bare LF": refused(chunk(b"7;a\nb")),
     "an extension that ends in a bare LF": refused(chunk(b"7;a", eol=b"\n")),
     "an extension with a bare CR": refused(chunk(b"7;a\rb")),
@@ -760,13 +761,19 @@ LONG = {
         "request_too_large",
         ends=False,
     ),
-    "a space of 1 MiB in a value": accepted(length("X:" + " " * (1 << 20) + "y")),
-    "spaces of 1 MiB in a request line": accepted(
-        length(line=f"POST {' ' * (1 << 20)}{TARGET} HTTP/1.1"), differs=SPACES
+    "100 headers of 8 KiB": refused(length(*["X: " + "x" * 8000] * 100)),
+    "a space of 8 KiB in a value": accepted(length("X:" + " " * (1 << 13) + "y")),
+    "a space of 1 MiB in a value": refused(length("X:" + " " * (1 << 20) + "y")),
+    "spaces of 8 KiB in a request line": accepted(
+        length(line=f"POST {' ' * (1 << 13)}{TARGET} HTTP/1.1"), differs=SPACES
     ),
-    "empty lines of 1 MiB before": accepted(
-        b"\r\n" * (1 << 19) + GOOD, differs="RFC 9112, 2.2; none of them is kept"
+    "spaces of 1 MiB in a request line": refused(
+        length(line=f"POST {' ' * (1 << 20)}{TARGET} HTTP/1.1")
     ),
+    "empty lines of 8 KiB before": accepted(
+        b"\r\n" * (1 << 12) + GOOD, differs="RFC 9112, 2.2; none of them is kept"
+    ),
+    "empty lines of 1 MiB before": refused(b"\r\n" * (1 << 19) + GOOD),
 }
 
 BODIES = {n: b'{"n":%d}' % n for n in range(100)}

@@ -49,6 +49,51 @@ async def test_a_head_is_as_large_as_it_may_be_and_no_larger(run_house, more, st
             assert house.wallet.arrived == []
 
 
+FIELDS = "".join(f"X{n}: {'x' * 1000}\r\n" for n in range(20)).encode()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        f"POST {peer.TARGET} HTTP/1.1\r\nHost: g\r\n".encode(),
+        f"POST {peer.TARGET} HTTP/1.1\r\nHost: g\r\n"
+        "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n".encode(),
+    ],
+    ids=["head", "trailer"],
+)
+async def test_headers_without_end_are_refused_and_not_collected(house, before):
+    reader, writer = await house.caller.connect()
+    writer.write(before)
+    await asyncio.sleep(0.1)  # what comes in one read with the body is not counted
+    writer.write(FIELDS[: 16384 - 100])
+    with pytest.raises(TimeoutError):  # it may be a head yet
+        await asyncio.wait_for(reader.read(1), 0.2)
+    writer.write(FIELDS[16384 - 100 : 16384 + 100])
+    async with asyncio.timeout(5):  # idle_timeout_s is 75
+        assert (await read_answer(reader)).code == "invalid_request"
+    writer.close()
+    assert house.wallet.arrived == []
+
+
+async def test_of_requests_behind_the_present_one_few_are_read(run_house):
+    """Each in a read of its own, so that it is not the size of a read that counts."""
+    async with run_house() as house:
+        answering = await holding(house)
+        reader, writer = await house.caller.connect()
+        transport = writer.transport
+        transport.set_write_buffer_limits(0)
+        whole = post(body_of(1 << 19))
+        for _ in range(40):
+            writer.write(whole)
+        await house.seen(lambda: house.wallet.arrived, "nothing arrived")
+        await asyncio.sleep(0.3)
+        assert transport.get_write_buffer_size() > 10 * len(whole), "it was read"
+        answering.set()
+        for _ in range(40):
+            assert (await read_answer(reader)).status == 200
+        writer.close()
+
+
 async def test_a_head_that_comes_drop_by_drop_is_given_up(run_house):
     """Each drop is in time, and the whole is not."""
     async with run_house(inbound={"idle_timeout_s": 0.3}) as house:

@@ -1,6 +1,7 @@
 """TLS where services call: who is known by a certificate, and how files change."""
 
 import asyncio
+import socket
 import ssl
 
 import pytest
@@ -15,6 +16,7 @@ from tests.integration.caller import read_answer
 from tests.integration.conftest import change
 from tests.integration.pki import DAY, LOCALHOST, Authority, serial_of, trusting
 from tests.integration.test_callers import OTHER, TOKEN, digest, holding
+from tests.integration.test_limits import answer_of
 
 SPIFFE = "spiffe://prod/catalogue"
 URI = x509.UniformResourceIdentifier(SPIFFE)
@@ -407,6 +409,27 @@ async def test_a_handshake_that_does_not_come_to_its_end_is_given_up(
         writer.close()
         await house.seen_metric("gateway_connections", 0)
         assert house.events("loop_error") == []
+
+
+async def test_a_caller_that_does_not_read_is_cut_off_over_tls_too(
+    run_house, authority
+):
+    """asyncio takes an answer over TLS whole, and says that it was taken."""
+    limits = {"tls": PLAIN, "write_timeout_s": 0.5}
+    async with run_house(inbound=limits, callers=[BY_TOKEN]) as house:
+        house.wallet.answer = answer_of(house, 8 << 20)
+        deaf = socket.socket()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", house.caller.port))
+        _, writer = await asyncio.open_connection(
+            sock=deaf, ssl=trusting(authority), server_hostname="localhost"
+        )
+        writer.transport.pause_reading()
+        writer.write(REQUEST)
+        await house.seen(lambda: house.exchanges, "it was not cut off")
+        assert house.exchanges[0]["delivered"] is False
+        assert await house.metric("gateway_buffered_bytes") == 0
+        writer.transport.abort()
 
 
 async def ended(reader):
