@@ -16,7 +16,8 @@ from gateway.config import ListenerTls, Settings, Tls
 from gateway.documents import Document, DocumentError, Problem
 from gateway.edge.tls import client_context, server_context
 from gateway.errors import KeyringError, SetupError
-from gateway.keys.backends.file import KeyringFolder, Others, read_key_file
+from gateway.keys.backends.access import Others, read_key_file
+from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.keyring import Keyring
 from gateway.relay.selftest import self_test
 

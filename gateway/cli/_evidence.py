@@ -18,7 +18,7 @@ from gateway.cli._ring import (
 )
 from gateway.config import Client
 from gateway.errors import SetupError
-from gateway.keys.backends.file import Others, read_key_file
+from gateway.keys.backends.access import Others, read_key_file
 from gateway.keys.changes import Party
 from gateway.keys.formats import read_private_key
 from gateway.keys.model import KeyState, Use

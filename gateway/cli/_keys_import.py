@@ -28,7 +28,7 @@ from gateway.cli._messages import read_input
 from gateway.cli._ring import add_ring, folder_of, options_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
-from gateway.keys.backends.file import Others, read_key_file
+from gateway.keys.backends.access import Others, read_key_file
 from gateway.keys.backends.folder import KeyFile, locked
 from gateway.keys.changes import Party, activate, add, find
 from gateway.keys.formats import (

@@ -12,7 +12,7 @@ from gateway.cli._choices import add_choice
 from gateway.cli.options import add_config, environment, path
 from gateway.errors import KeyringError
 from gateway.keys import manifest
-from gateway.keys.backends.file import Others, read_key_file
+from gateway.keys.backends.access import Others, read_key_file
 from gateway.keys.changes import Party, section
 from gateway.keys.formats import read_private_key, read_public_key
 from gateway.keys.manifest import Entry, Manifest

@@ -241,7 +241,7 @@ def _with(manifest: Manifest, party: Party, entries: tuple[Entry, ...]) -> Manif
 def _turned(entry: Entry, state: KeyState) -> Entry:
     update: dict[str, KeyState | None] = {"state": state}
     if state is KeyState.DESTROYED:
-        update["key"] = None
+        update |= {"key": None, "passphrase": None}
     return entry.model_copy(update=update)
 
 

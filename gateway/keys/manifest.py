@@ -4,6 +4,7 @@ The file is the contract with the security team; its form is in docs/operations.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from gateway import documents
+from gateway.keys.locations import FILE, check_key, check_secret, scheme_of
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyState, Use
 from gateway.protocol.fields import check_key_version
 
@@ -25,21 +27,17 @@ _HEADER: Final = """\
 """
 
 
-def _check_key_file(name: str) -> str:
-    if name in ("", ".", "..") or Path(name).name != name:
-        msg = "must be the name of a file in the keyring's folder"
-        raise ValueError(msg)
-    documents.check_path(name)
-    return name
-
-
 class Entry(documents.Section):
-    """One key version. `use` is both where the pair is not split."""
+    """One key version. `use` is both where the pair is not split.
+
+    `key` and `passphrase` say where, as `gateway.keys.locations` reads it.
+    """
 
     version: Annotated[str, AfterValidator(check_key_version)]
     state: KeyState
-    key: Annotated[str, AfterValidator(_check_key_file)] | None = None
+    key: Annotated[str, AfterValidator(check_key)] | None = None
     use: tuple[Use, ...] | None = Field(default=None, min_length=1)
+    passphrase: Annotated[str, AfterValidator(check_secret)] | None = None
 
     def uses(self, default: frozenset[Use]) -> frozenset[Use]:
         """Give what the key is for, in a section whose default is `default`."""
@@ -81,6 +79,8 @@ def _flow(entry: Entry) -> str:
         parts.append(f"key: {_scalar(entry.key)}")
     if entry.use is not None:
         parts.append(f"use: [{', '.join(entry.use)}]")
+    if entry.passphrase is not None:
+        parts.append(f"passphrase: {_scalar(entry.passphrase)}")
     return "{" + ", ".join(parts) + "}"
 
 
@@ -108,4 +108,21 @@ def _check_uses(tree: documents.Tree) -> list[documents.Finding]:
             if entry.get("state") != KeyState.DESTROYED and entry.get("key") is None:
                 message = "this key is required"
                 findings.append(documents.Finding((name, index, "key"), message))
+            findings += _check_place((name, index), entry)
     return findings
+
+
+def _check_place(
+    place: documents.Location, entry: dict[object, documents.Tree]
+) -> Iterator[documents.Finding]:
+    """Find a public key that is no file, and a passphrase where nothing has one."""
+    key = entry.get("key")
+    is_file = not isinstance(key, str) or scheme_of(key) == FILE
+    if place[0] == "platform" and not is_file:
+        message = "AlipayHK's public key is a file in the keyring's folder"
+        yield documents.Finding((*place, "key"), message)
+    if entry.get("passphrase") is not None and (place[0] == "platform" or not is_file):
+        what = "a public key has" if place[0] == "platform" else "a token's key has"
+        hint = "" if place[0] == "platform" else "; its PIN is named by pin-source"
+        message = f"{what} no passphrase{hint}"
+        yield documents.Finding((*place, "passphrase"), message)

@@ -28,8 +28,11 @@ from gateway.documents import DocumentError
 from gateway.errors import KeyringError
 from gateway.keys import manifest as manifests
 from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.homes import Homes
+from gateway.keys.backends.pem import FILES
 from gateway.keys.changes import EMPTY
 from gateway.keys.keyring import Keyring
+from gateway.keys.locations import name_in_folder
 from gateway.keys.manifest import FILE_NAME, Manifest
 
 _STAGING: Final = ".change"
@@ -47,8 +50,9 @@ class KeyFile:
 class LockedFolder:
     """A keyring's folder that nobody else changes. `locked` gives one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, homes: Homes = FILES) -> None:
         self._folder = folder
+        self._homes = homes
 
     @property
     def manifest(self) -> Manifest:
@@ -74,7 +78,7 @@ class LockedFolder:
         self._check_deletable(dropped)
         with self._staging() as staging:
             _compose(staging, self._folder, manifest, added)
-            ring = _read(staging, self._folder)
+            ring = _read(staging, self._folder, self._homes)
             for file in added:
                 (staging / file.name).rename(self._folder / file.name)
             _sync(self._folder)
@@ -135,7 +139,9 @@ class LockedFolder:
 
 
 @contextmanager
-def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
+def locked(
+    folder: Path, *, create: bool = False, homes: Homes = FILES
+) -> Iterator[LockedFolder]:
     """Hold a keyring's folder against other changes, until the block ends.
 
     Readers are not held up: they find the old ring or the new one.
@@ -143,6 +149,7 @@ def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
     Args:
         folder: the folder, or a symbolic link to it.
         create: whether to make it, with an empty ring, where it is missing.
+        homes: where its pairs may live.
 
     Raises:
         KeyringError: it is not there, is being changed, or is not ours to change.
@@ -162,7 +169,7 @@ def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
     try:
         _lock(descriptor, folder)
         _check_ours(resolved, folder)
-        ring = LockedFolder(resolved)
+        ring = LockedFolder(resolved, homes)
         if create:
             ring.begin()
         yield ring
@@ -170,7 +177,7 @@ def locked(folder: Path, *, create: bool = False) -> Iterator[LockedFolder]:
         os.close(descriptor)  # gives up the lock, as does the end of the process
 
 
-def preview(folder: Path, manifest: Manifest) -> Keyring:
+def preview(folder: Path, manifest: Manifest, homes: Homes = FILES) -> Keyring:
     """Give the ring that a folder would hold with another manifest.
 
     Writes nothing to the folder.
@@ -180,7 +187,7 @@ def preview(folder: Path, manifest: Manifest) -> Keyring:
     """
     with TemporaryDirectory(prefix="keyring-") as staging:
         _compose(Path(staging), folder.resolve(), manifest, ())
-        return _read(Path(staging), folder)
+        return _read(Path(staging), folder, homes)
 
 
 def unnamed(folder: Path, manifest: Manifest) -> list[str]:
@@ -199,8 +206,10 @@ def unnamed(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _key_files(manifest: Manifest) -> set[str]:
+    """Give the names of the files in the folder that a manifest's keys are in."""
     entries = (*manifest.partner, *manifest.platform)
-    return {entry.key for entry in entries if entry.key is not None}
+    keys = [entry.key for entry in entries if entry.key is not None]
+    return {name for key in keys if (name := name_in_folder(key)) is not None}
 
 
 def _lock(descriptor: int, folder: Path) -> None:
@@ -243,14 +252,14 @@ def _compose(
     _sync(staging)
 
 
-def _read(staging: Path, folder: Path) -> Keyring:
+def _read(staging: Path, folder: Path, homes: Homes) -> Keyring:
     """Read a composed ring as the gateway would.
 
     Raises:
         KeyringError: it would be refused.
     """
     try:
-        return KeyringFolder(staging).read()
+        return KeyringFolder(staging, homes).read()
     except DocumentError as error:
         found = "; ".join(
             f"{problem.where}: {problem.message}" if problem.where else problem.message

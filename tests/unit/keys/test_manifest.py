@@ -162,7 +162,7 @@ ENTRIES = [
     (
         "{version: a, state: active, key: a, pass: x}",
         "pass",
-        "unknown key; known are: version, state, key, use",
+        "unknown key; known are: version, state, key, use, passphrase",
     ),
 ]
 
