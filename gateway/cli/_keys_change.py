@@ -12,6 +12,7 @@ from gateway.keys.backends import folder as folders
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.changes import Change, Party, difference, find
 from gateway.keys.keyring import Keyring
+from gateway.keys.locations import name_in_folder
 from gateway.keys.manifest import Manifest
 from gateway.keys.model import KeyInfo, KeyState, Use
 
@@ -54,13 +55,17 @@ def carry_out(arguments: argparse.Namespace, step: Step, goal: KeyState) -> int:
         before = manifest_of(folder)
         taken = find(before, *chosen).state is goal
         after = before if taken else step(before, *chosen)
-        ring = folders.preview(folder, after)
+        ring = folders.preview(folder, after, arguments.homes)
     else:
-        with folders.locked(folder) as locked:
+        with folders.locked(folder, homes=arguments.homes) as locked:
             before = locked.manifest
             taken = find(before, *chosen).state is goal
             after = before if taken else step(before, *chosen)
-            ring = KeyringFolder(folder).read() if taken else locked.replace(after)
+            ring = (
+                KeyringFolder(folder, arguments.homes).read()
+                if taken
+                else locked.replace(after)
+            )
     changes = sorted(difference(before, after), key=_coming_first)
     if arguments.json:
         print(json.dumps(_as_json(folder, changes, ring, dry_run=arguments.dry_run)))
@@ -81,6 +86,8 @@ def meaning(change: Change, ring: Keyring) -> str:
     if change.after.state is KeyState.DEACTIVATED:
         return f"it still {does}" if does else "it does nothing more"
     gone = change.before.key if change.before else None
+    if gone is not None and name_in_folder(gone) is None:
+        return f"{gone} is not touched: destroy the key where it is"
     return f"{gone} is deleted; copies in backups are yours to delete"
 
 

@@ -3,7 +3,8 @@
 The active key is refused: activate another first. A destroyed key of ours decrypts
 nothing any more, one of AlipayHK's verifies nothing, so wait until AlipayHK has said
 that it uses the old key no longer. The file is deleted from the ring's folder;
-copies elsewhere, and in backups, are yours to delete.
+copies elsewhere, and in backups, are yours to delete. So is what lies elsewhere from the
+start, as a key in a token does: the ring gives it up, and says so.
 
 Examples:
   gateway keys destroy 1 --dry-run        what would change

@@ -22,6 +22,7 @@ from gateway.cli.options import add_json
 from gateway.errors import SetupError
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.folder import unnamed
+from gateway.keys.backends.homes import Homes
 from gateway.keys.formats import fingerprint
 
 _HEAD: Final = ("SECTION", "VERSION", "STATE", "USES", "BITS", "FINGERPRINT", "FILE")
@@ -37,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     """List the ring's keys. Exit status 1 if the gateway would refuse it."""
     folder = folder_of(arguments)
     ring = manifest_of(folder)
-    keys = list(held(folder, ring))
-    problems = _problems(folder)
+    keys = list(held(folder, ring, arguments.homes))
+    problems = _problems(folder, arguments.homes)
     strays = unnamed(folder, ring)
     if arguments.json:
         facts = {
@@ -59,9 +60,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-def _problems(folder: Path) -> list[str]:
+def _problems(folder: Path, homes: Homes) -> list[str]:
     try:
-        KeyringFolder(folder).read()
+        KeyringFolder(folder, homes).read()
     except SetupError as error:
         return error.detail.splitlines()
     return []

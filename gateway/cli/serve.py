@@ -50,7 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
 async def _serve(file: Path) -> int:
     """Serve until the end. Gives how many requests were cut off."""
     load = partial(config.load, file, environment())
-    gateway = Gateway(load(), load, stdout=sys.stdout, stderr=sys.stderr)
+    gateway = Gateway(
+        load(),
+        load,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environment=environment(),
+    )
     gateway.handle_signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held since the start
     try:

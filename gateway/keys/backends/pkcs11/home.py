@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -38,13 +38,21 @@ class Pkcs11Home:
         entropy: Callable[[int], bytes],
         monotonic: Callable[[], float],
     ) -> None:
-        self._secret = entropy(_SECRET_BYTES)
-        self._pins = Pins(environment, entropy(_SECRET_BYTES))
+        self._environment = environment
+        self._entropy = entropy
         self._monotonic = monotonic
         self._modules: dict[Path, Module] = {}
         self._tokens: dict[_TokenName, Token] = {}
         self._facts: dict[tuple[Token, object, frozenset[Use]], Facts] = {}
         self._lock = threading.Lock()
+
+    @cached_property
+    def _secret(self) -> bytes:
+        return self._entropy(_SECRET_BYTES)
+
+    @cached_property
+    def _pins(self) -> Pins:
+        return Pins(self._environment, self._entropy(_SECRET_BYTES))
 
     def open(self, place: Place) -> PrivateKey:
         """Find a pair in its token.
