@@ -6,6 +6,7 @@ says, and `Homes` finds it.
 """
 
 import os
+from collections.abc import Container
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -37,11 +38,15 @@ class KeyringFolder:
     Args:
         folder: the folder.
         homes: where its pairs may live; by default in files alone.
+        spared: entries whose pair may be out of reach, even if it is active.
     """
 
-    def __init__(self, folder: Path, homes: Homes = FILES) -> None:
+    def __init__(
+        self, folder: Path, homes: Homes = FILES, *, spared: Container[Entry] = ()
+    ) -> None:
         self.folder = folder
         self._homes = homes
+        self._spared = spared
         self._seen: object = None
         self._elsewhere: list[Path] = []
 
@@ -68,7 +73,10 @@ class KeyringFolder:
     def _read(self) -> Keyring:
         _check_keyring(self.folder)
         document = manifest.load(self.folder)
-        ring, keys = document.value, _Keys(self.folder, document, self._homes)
+        ring, keys = (
+            document.value,
+            _Keys(self.folder, document, self._homes, self._spared),
+        )
         partner = [
             keys.pair(("partner", index), entry)
             for index, entry in enumerate(ring.partner)
@@ -109,12 +117,17 @@ class _Keys:
     """The keys that a manifest names, and what is wrong with them."""
 
     def __init__(
-        self, folder: Path, document: Document[Manifest], homes: Homes
+        self,
+        folder: Path,
+        document: Document[Manifest],
+        homes: Homes,
+        spared: Container[Entry],
     ) -> None:
         self.problems: list[Problem] = []
         self._folder = folder
         self._document = document
         self._homes = homes
+        self._spared = spared
 
     def pair(self, place: Location, entry: Entry) -> tuple[KeyInfo, PrivateKey | None]:
         """Open one of the partner's pairs, if it is held."""
@@ -144,7 +157,7 @@ class _Keys:
         except KeyringError as error:
             self._note(place, entry, error.detail)
         except KeyUnavailable as error:
-            if entry.state is KeyState.ACTIVE:
+            if entry.state is KeyState.ACTIVE and entry not in self._spared:
                 self._note(place, entry, error.detail)
         return None
 

@@ -73,12 +73,13 @@ class LockedFolder:
             KeyringError: the gateway would refuse that ring, or a file is in the
                 way. Nothing was changed.
         """
-        dropped = _key_files(self.manifest) - _key_files(manifest)
+        before = self.manifest
+        dropped = _key_files(before) - _key_files(manifest)
         self._check_free(added)
         self._check_deletable(dropped)
         with self._staging() as staging:
             _compose(staging, self._folder, manifest, added)
-            ring = _read(staging, self._folder, self._homes)
+            ring = _read(staging, self._folder, self._homes, before)
             for file in added:
                 (staging / file.name).rename(self._folder / file.name)
             _sync(self._folder)
@@ -187,7 +188,7 @@ def preview(folder: Path, manifest: Manifest, homes: Homes = FILES) -> Keyring:
     """
     with TemporaryDirectory(prefix="keyring-") as staging:
         _compose(Path(staging), folder.resolve(), manifest, ())
-        return _read(Path(staging), folder, homes)
+        return _read(Path(staging), folder, homes, manifests.load(folder).value)
 
 
 def unnamed(folder: Path, manifest: Manifest) -> list[str]:
@@ -252,14 +253,17 @@ def _compose(
     _sync(staging)
 
 
-def _read(staging: Path, folder: Path, homes: Homes) -> Keyring:
+def _read(staging: Path, folder: Path, homes: Homes, before: Manifest) -> Keyring:
     """Read a composed ring as the gateway would.
+
+    A pair that is out of reach is no reason against a change that leaves its entry as
+    it is: the way on may be to another pair.
 
     Raises:
         KeyringError: it would be refused.
     """
     try:
-        return KeyringFolder(staging, homes).read()
+        return KeyringFolder(staging, homes, spared=before.partner).read()
     except DocumentError as error:
         found = "; ".join(
             f"{problem.where}: {problem.message}" if problem.where else problem.message
