@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -119,9 +120,12 @@ class Served:
         return [int(each) for each in file.read_text().split()]
 
     def stop(self):
-        """End it, with the connections that it serves."""
+        """End it, with the connections that it serves; again does no harm."""
+        if self.process.returncode is not None:
+            return
         for each in self.children():
-            os.kill(each, 9)
+            with suppress(ProcessLookupError):
+                os.kill(each, 9)
         self.process.kill()
         self.process.wait()
         self.socket.unlink(missing_ok=True)

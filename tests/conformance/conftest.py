@@ -19,7 +19,7 @@ from gateway.keys.backends.pkcs11.home import Pkcs11Home
 from gateway.keys.model import PARTNER_USES
 from gateway.keys.ports import Place
 from tests.integration.conftest import write_private
-from tests.tokens import SoftHsm
+from tests.tokens import Served, SoftHsm
 
 PASSPHRASE = "pass-PHRASE-0815"
 
@@ -79,10 +79,31 @@ def in_a_token(folder, key):
         )
 
 
+@contextmanager
+def in_a_token_elsewhere(folder, key):
+    softhsm = SoftHsm(folder / "hsm")
+    softhsm.token()
+    softhsm.put(key, "seven")
+    token = Served(softhsm)
+    token.start()
+    try:
+        with environment(token.environment), token_homes() as homes:
+            yield Layout(
+                homes,
+                place(softhsm.uri("seven", module=token.module), folder),
+                [softhsm.pin.read_text().strip()],
+                token.stop,
+                token.start,
+            )
+    finally:
+        token.stop()
+
+
 LAYOUTS = {
     "file": in_a_file,
     "encrypted file": in_an_encrypted_file,
     "SoftHSM": in_a_token,
+    "SoftHSM in another process": in_a_token_elsewhere,
 }
 
 

@@ -18,6 +18,8 @@ from gateway.keys.model import PARTNER_USES, KeyInfo, KeyState
 from gateway.relay.selftest import self_test
 from tests import peer
 
+GOING_AWAY = ["SoftHSM", "SoftHSM in another process"]
+
 
 def secrets_of(private):
     """Give everything that only the private half has, as text may show it."""
@@ -161,7 +163,7 @@ async def test_it_can_be_opened_many_times_for_one_use_or_another(layout, partne
             assert numbers == partner_key.public_key().public_numbers()
 
 
-@pytest.mark.parametrize("layout", ["SoftHSM"], indirect=True)
+@pytest.mark.parametrize("layout", GOING_AWAY, indirect=True)
 async def test_a_home_that_is_gone_is_told_soon_and_found_again(layout, partner_key):
     key = layout.open()
     wrapped = peer.wrap(partner_key.public_key())

@@ -2,7 +2,8 @@
 
 python-pkcs11 initialises a library for one thread: SoftHSM, and others, then take no
 locks, and two calls at once crash them. So its initialisation is undone here, and
-done again with the library's own locks (CKF_OS_LOCKING_OK).
+done again with the library's own locks (CKF_OS_LOCKING_OK). Where that is out of reach,
+calls take turns: p11-kit gives each caller of C_GetFunctionList a library of its own.
 
 A library that has lost its token, or the process or device behind it, often finds it
 only after C_Finalize and C_Initialize. No call may be under way then: `use` counts
@@ -13,7 +14,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -69,12 +70,13 @@ class Module:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._functions = _functions_of(path)
+        self._turns = nullcontext() if self._functions else threading.Lock()
         self.workers = Workers(path.stem)
         self._library: lib | None = None
         self._ready = False
         self._era = 0
         self._users = 0
-        self._turn = threading.Condition()
+        self._idle = threading.Condition()
 
     @contextmanager
     def use(self) -> Iterator[int]:
@@ -82,15 +84,16 @@ class Module:
 
         What was opened in another era is gone, and its handles may mean others.
         """
-        with self._turn:
-            self._users += 1
-            era = self._era
-        try:
-            yield era
-        finally:
-            with self._turn:
-                self._users -= 1
-                self._turn.notify_all()
+        with self._turns:
+            with self._idle:
+                self._users += 1
+                era = self._era
+            try:
+                yield era
+            finally:
+                with self._idle:
+                    self._users -= 1
+                    self._idle.notify_all()
 
     def restart(self, era: int) -> None:
         """Initialise the library, unless that was done since `era`.
@@ -101,8 +104,8 @@ class Module:
         Raises:
             KeyringError: the library does not take threads.
         """
-        with self._turn:
-            idle = self._turn.wait_for(lambda: not self._users, _PATIENCE_S)
+        with self._idle:
+            idle = self._idle.wait_for(lambda: not self._users, _PATIENCE_S)
             if not idle or self._era != era:
                 return
             self._era += 1
@@ -113,8 +116,8 @@ class Module:
     def close(self) -> None:
         """Let go of the library, if no call is under way, and of the threads."""
         self.workers.stop()
-        with self._turn:
-            if self._turn.wait_for(lambda: not self._users, _PATIENCE_S):
+        with self._idle:
+            if self._idle.wait_for(lambda: not self._users, _PATIENCE_S):
                 self._finalize()
 
     def find(self, labels: Mapping[str, str]) -> Token:
@@ -145,6 +148,9 @@ class Module:
         if self._library is None:
             self._library = lib(str(self.path))
             self._library.finalize()
+        if self._functions is None:
+            self._library.initialize()
+            return True
         arguments = _Arguments(flags=_OS_LOCKING_OK)
         result = self._functions.initialize(ctypes.byref(arguments))
         if result in _REFUSALS:
@@ -153,13 +159,16 @@ class Module:
         return bool(result == 0)
 
     def _finalize(self) -> None:
-        if self._ready:
+        if self._ready and self._functions is not None:
             self._functions.finalize(None)
+        elif self._ready and self._library is not None:
+            with suppress(PKCS11Error):  # whom it would take leave of is gone
+                self._library.finalize()
         self._ready = False
 
 
-def _functions_of(path: Path) -> _Functions:
-    """Load a library and give what initialises it.
+def _functions_of(path: Path) -> _Functions | None:
+    """Load a library and give what initialises it; None if not for other callers.
 
     Raises:
         KeyringError: it is none, or others may have put it there.
@@ -170,9 +179,11 @@ def _functions_of(path: Path) -> _Functions:
             check_access(descriptor, path, Others.MAY_READ)
         finally:
             os.close(descriptor)
-        functions = ctypes.POINTER(_Functions)()
-        ctypes.CDLL(str(path)).C_GetFunctionList(ctypes.byref(functions))
-        loaded: _Functions = functions.contents
+        library = ctypes.CDLL(str(path))
+        first, second = ctypes.POINTER(_Functions)(), ctypes.POINTER(_Functions)()
+        for functions in (first, second):
+            library.C_GetFunctionList(ctypes.byref(functions))
+        of_caller, of_another = first.contents, second.contents
     except (OSError, AttributeError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is no PKCS#11 library"
         msg = f"{path} cannot be loaded: {reason}"
@@ -180,7 +191,8 @@ def _functions_of(path: Path) -> _Functions:
     except KeyringError as error:
         msg = f"{path}: {error.detail}"
         raise KeyringError(msg) from None
-    return loaded
+    same = ctypes.addressof(of_caller) == ctypes.addressof(of_another)
+    return of_caller if same else None
 
 
 def _fits(token: Token, labels: Mapping[str, str]) -> bool:
