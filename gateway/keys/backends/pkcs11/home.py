@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # these load python-pkcs11
     from gateway.keys.model import Use
 
 _SECRET_BYTES: Final = 32
-_TokenName: TypeAlias = tuple[Path, frozenset[tuple[str, str]]]
+_TokenName: TypeAlias = tuple[Path, frozenset[tuple[str, str]], bool]
+"""Library, labels, and whether there is a login: without, fewer keys are seen."""
 
 
 class Pkcs11Home:
@@ -113,7 +114,8 @@ class Pkcs11Home:
     def _token(self, uri: TokenUri) -> "Token":
         from gateway.keys.backends.pkcs11 import module, token  # noqa: PLC0415 - an extra
 
-        name = (uri.module, frozenset(uri.token.items()))
+        labels = frozenset(uri.token.items())
+        name = (uri.module, labels, uri.pin_source is not None)
         if uri.module not in self._modules:
             self._modules[uri.module] = module.Module(uri.module)
         if name not in self._tokens:
