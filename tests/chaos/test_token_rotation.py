@@ -5,9 +5,10 @@ from itertools import count
 
 import pytest
 
+from tests import peer
 from tests.chaos.conftest import Served, answer_for, body_for, busy, settings_for, until
 from tests.chaos.test_swaps import LOOK_S, Rotation, answering, new_key
-from tests.integration.conftest import write_ring
+from tests.integration.conftest import write_private, write_ring
 from tests.integration.wallet import Wallet
 from tests.tokens import SoftHsm
 
@@ -140,3 +141,44 @@ async def test_a_token_that_goes_away_under_load_is_told_as_not_sent_and_comes_b
         finally:
             assert await served.stop() == 0
     assert set(codes) == {("key_unavailable", "not_sent")}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(60)
+async def test_with_its_token_gone_a_gateway_goes_on_with_a_key_in_a_file(
+    tmp_path, partner_key, platform_key, other_key, softhsm
+):
+    served = Served(tmp_path)
+    served.environment = softhsm.environment
+    softhsm.put(partner_key, "first")
+    write_ring(tmp_path / "ring", partner_key, platform_key)
+    write_private(tmp_path / "ring/partner-2.pem", other_key)
+    ring = tmp_path / "ring/keyring.yaml"
+    first = ring.read_text().replace("partner-1.pem", f'"{softhsm.uri("first")}"')
+    ring.write_text(first)
+    second = first.replace("state: active", "state: deactivated", 1).replace(
+        "platform:", '  - {version: "2", state: active, key: partner-2.pem}\nplatform:'
+    )
+    wallet = Wallet(platform_key, partner_key.public_key())
+
+    async def verified(encrypt="false"):
+        got = await served.caller.post(headers=[("Gateway-Encrypt", encrypt)])
+        return got.header("Gateway-Verified") == "true"
+
+    async with wallet.listening():
+        served.configure(settings_for(wallet.port))
+        await served.start()
+        assert await verified()
+        softhsm.take_away()
+        assert not await verified()
+        (tmp_path / "ring/keyring.new").write_text(second.replace(": 1\n", ": 2\n", 1))
+        (tmp_path / "ring/keyring.new").replace(ring)
+        await until(lambda: len(served.seen("keyring_loaded")) == 2, "not taken up")
+        assert await verified()
+        softhsm.bring_back()
+        # What AlipayHK still encrypts to the pair in the token decrypts again.
+        wallet.answer = lambda request: wallet.encrypted(request, peer.SUCCESS)
+        async with asyncio.timeout(10):
+            while not await verified("true"):
+                await asyncio.sleep(LOOK_S)
+        assert await served.stop() == 0
