@@ -3,6 +3,12 @@
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+)
 
 from gateway.errors import KeyringError
 from gateway.keys.backends.access import read_secret
@@ -177,3 +183,15 @@ def test_what_is_wrong_with_an_encrypted_key_is_told(
         read_private_key(pem, passphrase)
     assert "hunter2" not in caught.value.detail
     assert "wrong'" not in repr(caught.value)
+
+
+def test_an_encrypted_key_must_be_rsa_and_long_enough():
+    for key, says in (
+        (ec.generate_private_key(ec.SECP256R1()), "it is not an RSA private key"),
+        (rsa.generate_private_key(65537, 1024), "at least 2048"),
+    ):
+        pem = key.private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"hunter2")
+        )
+        with pytest.raises(KeyringError, match=says):
+            read_private_key(pem, b"hunter2")
