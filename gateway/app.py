@@ -7,10 +7,11 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TextIO
 
 from aiohttp import web
@@ -26,6 +27,7 @@ from gateway.edge.listener import Listener, listening
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
 from gateway.events import ExchangeRecord
+from gateway.keys.backends.known import known_homes
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
 from gateway.relay.breaker import BreakerState
@@ -34,6 +36,8 @@ from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.inventory import Inventory
 from gateway.telemetry.log import EventLog, ExchangeLog
 from gateway.telemetry.metrics import Metrics
+
+_NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
 _MARGIN_S: Final = 5.0
 """Beyond the longest route's deadline, for what is under way to finish."""
@@ -140,6 +144,7 @@ class Gateway:
         load: reads the configuration again, for a reload; raises SetupError.
         stdout: takes one line per exchange.
         stderr: takes one line per event of the gateway itself.
+        environment: the variables that may hold passphrases and PINs.
     """
 
     def __init__(
@@ -149,12 +154,16 @@ class Gateway:
         *,
         stdout: TextIO,
         stderr: TextIO,
+        environment: Mapping[str, str] = _NO_VARIABLES,
     ) -> None:
         self._load = load
+        self._homes = known_homes(
+            environment, entropy=ENTROPY, monotonic=CLOCK.monotonic
+        )
         self._telemetry = Telemetry(stdout, stderr)
         self._trail = self._trail_of(settings)
         self._memory = Quota(settings.room_for_bodies)
-        self._plants = [Plant(settings, self._memory, self._telemetry)]
+        self._plants = [Plant(settings, self._memory, self._homes, self._telemetry)]
         self._admission = Admission(self._plant.limits)
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
@@ -189,6 +198,7 @@ class Gateway:
                 cut = await self._serve(tasks, started)
         except* SetupError as errors:
             failure = next(e for e in errors.exceptions if isinstance(e, SetupError))
+        await asyncio.to_thread(self._homes.close)
         if failure is not None:
             raise failure
         return cut
@@ -371,11 +381,14 @@ class Gateway:
         )
 
     async def _until_stopped(self, tasks: asyncio.TaskGroup, inbound: Inbound) -> None:
-        reloading = tasks.create_task(self._reload_on_demand(tasks, inbound))
-        looking = tasks.create_task(self._telemetry.inventory.watch(CLOCK.sleep))
+        until_then = [
+            tasks.create_task(self._reload_on_demand(tasks, inbound)),
+            tasks.create_task(self._telemetry.inventory.watch(CLOCK.sleep)),
+            tasks.create_task(self._homes.watch()),
+        ]
         await self._stopping.wait()
-        reloading.cancel()
-        looking.cancel()
+        for task in until_then:
+            task.cancel()
 
     async def _drain(self, inbound: Inbound, listener: Listener) -> int:
         """Finish what is under way. Gives how many requests were not finished.
@@ -442,7 +455,7 @@ class Gateway:
             raise SetupError(msg)
         if problems := self._audit_problems(required=True):
             raise SetupError("; ".join(problems))
-        plant = Plant(settings, self._memory, self._telemetry, self._plant)
+        plant = Plant(settings, self._memory, self._homes, self._telemetry, self._plant)
         try:
             service = await plant.start(tasks)
         except asyncio.CancelledError:  # the gateway ends, and this never began

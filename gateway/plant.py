@@ -27,6 +27,7 @@ from gateway.edge.tls import Certificates, CertificatesListener
 from gateway.edge.upstream import HttpUpstream
 from gateway.errors import SetupError
 from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.homes import Homes
 from gateway.keys.store import KeyringListener, KeyStore
 from gateway.preflight import client_tls, lacks, listener_tls
 from gateway.relay.breaker import Breaker, BreakerSettings, BreakerState
@@ -79,6 +80,7 @@ class Plant:
     Args:
         settings: the configuration.
         memory: the bytes of bodies that may be held.
+        homes: where private keys may live; they outlive the plant.
         listener: is told of keyrings, certificates and breakers.
         before: the plant that this one is to replace. No keyring may be older than
             the one it uses, and the listener hears nothing until `tell`.
@@ -88,6 +90,7 @@ class Plant:
         self,
         settings: Settings,
         memory: Quota,
+        homes: Homes,
         listener: PlantListener,
         before: "Plant | None" = None,
     ) -> None:
@@ -106,7 +109,7 @@ class Plant:
         self._stores = {
             client.name: KeyStore(
                 client.name,
-                KeyringFolder(client.keyring),
+                KeyringFolder(client.keyring, homes),
                 partial(self_test, entropy=ENTROPY),
                 listener,
                 now=CLOCK.now,

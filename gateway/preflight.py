@@ -19,7 +19,10 @@ from gateway.config import ListenerTls, Settings, Tls
 from gateway.documents import Document, DocumentError, Problem
 from gateway.edge.tls import client_context, server_context
 from gateway.errors import AuditError, KeyringError, SetupError
-from gateway.keys.backends.file import KeyringFolder, Others, read_key_file
+from gateway.keys.backends.access import Others, read_key_file
+from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.homes import Homes
+from gateway.keys.backends.pem import FILES
 from gateway.keys.keyring import Keyring
 from gateway.relay.selftest import self_test
 
@@ -31,16 +34,25 @@ _HIDDEN: Final = (
 
 
 async def check(
-    document: Document[Settings], entropy: Callable[[int], bytes], now: datetime
+    document: Document[Settings],
+    entropy: Callable[[int], bytes],
+    now: datetime,
+    homes: Homes = FILES,
 ) -> list[Problem]:
     """Find what is wrong with a configuration, and what keyrings and TLS files lack.
 
     A mistake in the one hides none in the others: each file whose path can be read
     is read as serving would, self-test included.
+
+    Args:
+        now: by which planned steps are due.
+        document: the configuration, right or wrong.
+        entropy: gives that many random bytes.
+        homes: where private keys may live.
     """
     problems = [*document.problems]
     for files in config.files_of(document):
-        problems += await _keyring_problems(document, files, entropy, now)
+        problems += await _keyring_problems(document, files, entropy, now, homes)
         for key, reason in _client_flaws(files.tls):
             place = (*files.place, "tls", key)
             problems.append(document.problem(place, reason))
@@ -114,12 +126,14 @@ async def _keyring_problems(
     files: config.Files,
     entropy: Callable[[int], bytes],
     now: datetime,
+    homes: Homes,
 ) -> list[Problem]:
     if files.keyring is None:
         return []
     place = (*files.place, "keyring")
     try:
-        ring = await asyncio.to_thread(KeyringFolder(files.keyring).read, now)
+        folder = KeyringFolder(files.keyring, homes)
+        ring = await asyncio.to_thread(folder.read, now)
         await self_test(ring, entropy=entropy)
     except DocumentError as error:
         return [*error.problems]

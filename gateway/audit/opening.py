@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.audit.seal import Inspector, Seal, read_private_key, read_public_key
 from gateway.errors import AuditError, KeyringError
-from gateway.keys.backends.file import Others, read_key_file
+from gateway.keys.backends.access import Others, read_key_file
 
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 

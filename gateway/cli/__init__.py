@@ -127,6 +127,9 @@ def _command(given: Sequence[str], loaded: Callable[[], None] | None) -> int:
     except UsageError as error:
         parser: Parser = options.parser
         parser.error(error.detail)
+    finally:
+        if (homes := getattr(options, "homes", None)) is not None:
+            homes.close()
     return status
 
 

@@ -16,11 +16,14 @@ from gateway.cli._ring import (
     manifest_of,
     settings_of,
 )
+from gateway.cli.options import environment
 from gateway.config import Client
 from gateway.errors import SetupError
-from gateway.keys.backends.file import Others, read_key_file
+from gateway.keys.backends.file import place_of
+from gateway.keys.backends.homes import Homes
+from gateway.keys.backends.pem import FileHome
 from gateway.keys.changes import Party
-from gateway.keys.formats import read_private_key
+from gateway.keys.locations import FILE, scheme_of
 from gateway.keys.model import KeyState, Use
 from gateway.protocol import Direction, ReceivedRequest
 from gateway.protocol.diagnosis import Capture, KnownKey, Pair, Standing
@@ -81,33 +84,38 @@ def known_keys(arguments: argparse.Namespace, case: Case) -> list[KnownKey]:
     folder = folder_of(arguments)
     keys = [
         KnownKey(_label(each), each.public, _standing(each, case.party))
-        for each in held(folder, manifest_of(folder))
+        for each in held(folder, manifest_of(folder), arguments.homes)
         if each.public is not None
     ]
     for client in _other_clients(arguments):
-        keys += _of_other(client, case.party)
+        keys += _of_other(client, case.party, arguments.homes)
     return sorted(keys, key=lambda key: key.standing is not Standing.TRUSTED)
 
 
 def known_pairs(arguments: argparse.Namespace, case: Case) -> list[Pair]:
     """Give every private key that is at hand, those that may decrypt first."""
     folder, to_us = folder_of(arguments), case.party is Party.PLATFORM
-    pairs = list(_pairs(folder, "", None if to_us else Standing.OWN))
+    homes = arguments.homes
+    pairs = list(_pairs(folder, homes, "", None if to_us else Standing.OWN))
     for client in _other_clients(arguments):
         of_client = f" of client {client.name}"
         with suppress(SetupError):  # no ring, no keys: it is only looked at in passing
-            pairs += _pairs(client.keyring, of_client, Standing.OTHER_CLIENT)
+            pairs += _pairs(client.keyring, homes, of_client, Standing.OTHER_CLIENT)
     return sorted(pairs, key=lambda pair: pair.standing is not Standing.TRUSTED)
 
 
-def _pairs(folder: Path, of_client: str, standing: Standing | None) -> Iterator[Pair]:
-    for each in held(folder, manifest_of(folder)):
+def _pairs(
+    folder: Path, homes: Homes, of_client: str, standing: Standing | None
+) -> Iterator[Pair]:
+    """Give the pairs in files; one in a token unwraps in the one right way alone."""
+    for each in held(folder, manifest_of(folder), homes):
         entry = each.entry
-        if each.party is not Party.PARTNER or each.public is None or entry.key is None:
+        place = place_of(entry, folder)
+        if each.party is not Party.PARTNER or each.public is None or place is None:
             continue
-        private = read_private_key(
-            read_key_file(folder / entry.key, Others.MAY_NOTHING)
-        )
+        if scheme_of(place.key) != FILE:
+            continue
+        private = FileHome(environment()).read(place)
         known = standing or _STANDINGS.get(entry.state)
         if known is None:
             may = Use.DECRYPT in each.uses
@@ -139,12 +147,12 @@ def label(party: Party, version: str) -> str:
     return f"{owner} key version {version}"
 
 
-def _of_other(client: Client, party: Party) -> Iterator[KnownKey]:
+def _of_other(client: Client, party: Party, homes: Homes) -> Iterator[KnownKey]:
     try:
         ring = manifest_of(client.keyring)
     except SetupError:
         return  # no ring, no keys: this client is only looked at in passing
-    for each in held(client.keyring, ring):
+    for each in held(client.keyring, ring, homes):
         if each.party is party and each.public is not None:
             name = f"{_label(each)} of client {client.name}"
             yield KnownKey(name, each.public, Standing.OTHER_CLIENT)

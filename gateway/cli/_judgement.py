@@ -118,7 +118,7 @@ def case_of(arguments: argparse.Namespace) -> Case:
         SetupError: a file is not what it should be.
     """
     _check_form(arguments)
-    ring = KeyringFolder(folder_of(arguments)).read(clock())
+    ring = KeyringFolder(folder_of(arguments), arguments.homes).read(clock())
     sent = _sent(arguments)
     client_id = _client_id(arguments, sent)
     received = _received(arguments, sent, client_id)

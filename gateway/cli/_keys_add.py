@@ -1,21 +1,60 @@
 """What `generate` and `import` share: the new entry, and how its key is shown."""
 
+import argparse
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from gateway.cli.options import environment
 from gateway.errors import KeyringError
+from gateway.keys.backends.access import read_secret
 from gateway.keys.changes import Party, next_version
 from gateway.keys.formats import fingerprint, public_base64, public_pem
+from gateway.keys.locations import check_secret
 from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import KeyState, Use
 from gateway.protocol.fields import check_key_version
 
 
+def add_passphrase(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that says where a passphrase is."""
+    parser.add_argument(
+        "--passphrase",
+        type=_secret,
+        metavar="WHERE",
+        help="encrypt the file under what stands in file:/PATH or env:NAME",
+    )
+
+
+def passphrase_of(arguments: argparse.Namespace) -> bytes | None:
+    """Read the passphrase that the command line names, if it does.
+
+    Raises:
+        KeyringError: it is not there, is empty, or others may read it.
+    """
+    if arguments.passphrase is None:
+        return None
+    return read_secret(arguments.passphrase, environment())
+
+
 def entry_of(
-    manifest: Manifest, party: Party, version: str | None, use: Use | None
+    manifest: Manifest,
+    party: Party,
+    version: str | None,
+    use: Use | None,
+    *,
+    key: str | None = None,
+    passphrase: str | None = None,
 ) -> Entry:
     """Give the entry of a new key, with the name its file will have.
+
+    Args:
+        manifest: the ring as it stands.
+        party: whose key it is.
+        version: its label; by default the next whole number.
+        use: what it is for; by default all that the party's keys are.
+        key: its URI, if it is no file that the ring will have.
+        passphrase: where the passphrase of its file is, if it has one.
 
     Raises:
         KeyringError: the version cannot stand in a header.
@@ -29,8 +68,9 @@ def entry_of(
     return Entry(
         version=label,
         state=KeyState.PRE_ACTIVE,
-        key=f"{stem}.pem",
+        key=f"{stem}.pem" if key is None else key,
         use=None if use is None else (use,),
+        passphrase=passphrase,
     )
 
 
@@ -62,3 +102,10 @@ def headline(folder: Path, party: Party, entry: Entry, key: RSAPublicKey) -> str
         f"{purpose}, is in {folder} ({entry.state}).\n"
         f"SHA-256 of its SPKI: {fingerprint(key)}"
     )
+
+
+def _secret(text: str) -> str:
+    try:
+        return check_secret(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

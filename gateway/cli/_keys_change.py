@@ -18,6 +18,7 @@ from gateway.keys.backends import folder as folders
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.changes import Change, Party, Which, dated, difference, find
 from gateway.keys.keyring import Keyring
+from gateway.keys.locations import name_in_folder
 from gateway.keys.manifest import Entry, Manifest, format_moment
 from gateway.keys.model import KeyInfo, KeyState, Use
 
@@ -120,13 +121,15 @@ def change(arguments: argparse.Namespace, step: Step) -> Changed:
     if arguments.dry_run:
         before = manifest_of(folder)
         after = _after(before, step, now)
-        ring = folders.preview(folder, after, now)
+        ring = folders.preview(folder, after, now, arguments.homes)
         return Changed(folder, before, after, ring, dry_run=True)
-    with folders.locked(folder, witness=witness_of(arguments)) as locked:
+    with folders.locked(
+        folder, witness=witness_of(arguments), homes=arguments.homes
+    ) as locked:
         before = locked.manifest
         after = _after(before, step, now)
         if after == before:
-            ring = KeyringFolder(folder).read(now)
+            ring = KeyringFolder(folder, arguments.homes).read(now)
         else:
             ring = locked.replace(after, now=now)
     return Changed(folder, before, after, ring, dry_run=False)
@@ -139,11 +142,18 @@ def meaning(change: Change, ring: Keyring) -> str:
         return f"it {does} from now on"
     if change.after.state is KeyState.DEACTIVATED:
         return f"it still {does}" if does else "it does nothing more"
-    if change.after.state is KeyState.COMPROMISED:
-        return "it is refused for everything; its file stays, for you to delete"
     if change.after.state is KeyState.PRE_ACTIVE:
         return f"it {does} already" if does else "it does nothing yet"
+    return _end(change)
+
+
+def _end(change: Change) -> str:
+    """Say what becomes of a key that does nothing any more."""
+    if change.after.state is KeyState.COMPROMISED:
+        return "it is refused for everything; its file stays, for you to delete"
     gone = change.before.key if change.before else None
+    if gone is not None and name_in_folder(gone) is None:
+        return f"{gone} is not touched: destroy the key where it is"
     return f"{gone} is deleted; copies in backups are yours to delete"
 
 

@@ -4,8 +4,9 @@ The active key is refused: activate another first. A destroyed key of ours decry
 nothing any more, one of AlipayHK's verifies nothing, so wait until AlipayHK has said
 that it uses the old key no longer. A key whose overlap still runs is refused too,
 without --early. The file is deleted from the ring's folder; copies elsewhere, and in
-backups, are yours to delete. With --at no gateway uses the key from then on, and the
-next change of the ring, or `gateway keys settle`, deletes the file.
+backups, are yours to delete. So is what lies elsewhere from the start, as a key in a
+token does: the ring gives it up, and says so. With --at no gateway uses the key from
+then on, and the next change of the ring, or `gateway keys settle`, deletes the file.
 
 Examples:
   gateway keys destroy 1 --dry-run        what would change

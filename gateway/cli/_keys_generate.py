@@ -12,6 +12,7 @@ Examples:
   gateway keys generate --keyring keys/hk       in this folder
   gateway keys generate --version 2026-11       under a label of one's own
   gateway keys generate --use sign              a pair that only signs
+  gateway keys generate --passphrase env:RING_PASSPHRASE    encrypted on the disk
   gateway keys generate --json | jq -r .public_pem
 """
 
@@ -25,7 +26,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 )
 
 from gateway.cli._choices import add_choice
-from gateway.cli._keys_add import entry_of, facts_of, headline
+from gateway.cli._keys_add import (
+    add_passphrase,
+    entry_of,
+    facts_of,
+    headline,
+    passphrase_of,
+)
 from gateway.cli._ring import add_ring, clock, folder_of, options_of
 from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
@@ -57,18 +64,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MINIMUM_BITS,
         help="length of the key (default: %(default)s)",
     )
+    add_passphrase(parser)
     add_ring(parser)
     add_json(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Generate a pair, add it to the ring and print its public half."""
+    passphrase = passphrase_of(arguments)
     key = generate_private_key(_EXPONENT, arguments.bits)
     folder = folder_of(arguments)
-    with locked(folder, create=True, witness=witness_of(arguments)) as ring:
+    with locked(
+        folder, create=True, witness=witness_of(arguments), homes=arguments.homes
+    ) as ring:
         before = ring.manifest
-        entry = entry_of(before, Party.PARTNER, arguments.version, arguments.use)
-        file = KeyFile(str(entry.key), private_pem(key), private=True)
+        entry = entry_of(
+            before,
+            Party.PARTNER,
+            arguments.version,
+            arguments.use,
+            passphrase=arguments.passphrase,
+        )
+        file = KeyFile(str(entry.key), private_pem(key, passphrase), private=True)
         after = ring.replace(_taken_up(before, entry), file)
     public = key.public_key()
     if arguments.json:

@@ -38,6 +38,7 @@ from gateway.errors import KeyringError, SetupError
 from gateway.keys import schedule
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.folder import unnamed
+from gateway.keys.backends.homes import Homes
 from gateway.keys.inventory import Cryptoperiod, as_text
 from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import Manifest
@@ -70,11 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     folder, period = _meant(arguments)
     live = _asked(arguments) if arguments.live else None
     now, manifest = clock(), manifest_of(folder)
-    ring, problems = _read(folder, now)
+    ring, problems = _read(folder, arguments.homes, now)
     keys = live.client.keys if live else ()
     rows = [
         Row.of(each, ring, period, now, keys)
-        for each in held(folder, _settled(manifest, now))
+        for each in held(folder, _settled(manifest, now), arguments.homes)
     ]
     strays = unnamed(folder, manifest)
     if arguments.json:
@@ -136,10 +137,12 @@ def _asked(arguments: argparse.Namespace) -> _Live:
     raise SetupError(msg)
 
 
-def _read(folder: Path, now: datetime) -> tuple[Keyring | None, list[str]]:
+def _read(
+    folder: Path, homes: Homes, now: datetime
+) -> tuple[Keyring | None, list[str]]:
     """Read the ring as the gateway would; if it would not, say why."""
     try:
-        return KeyringFolder(folder).read(now), []
+        return KeyringFolder(folder, homes).read(now), []
     except SetupError as error:
         return None, error.detail.splitlines()
 

@@ -57,7 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
     ring = manifest_of(folder)
     party: Party = arguments.party
     chosen = _chosen(ring, party, arguments.version, arguments.use)
-    found = next(each for each in held(folder, ring) if each.entry is chosen)
+    found = next(
+        each for each in held(folder, ring, arguments.homes) if each.entry is chosen
+    )
     if found.public is None:
         why = found.problem or f"it is {chosen.state} and has no file"
         msg = f"{party} version {chosen.version}: {why}"

@@ -10,12 +10,15 @@ from shlex import quote
 from gateway import config
 from gateway.cli import UsageError
 from gateway.cli._choices import add_choice
-from gateway.cli.options import add_config, environment, path
-from gateway.errors import KeyringError
+from gateway.cli.options import add_config, add_homes, environment, path
+from gateway.errors import KeyringError, KeyUnavailable
 from gateway.keys import manifest
-from gateway.keys.backends.file import Others, read_key_file
+from gateway.keys.backends.access import Others, read_key_file
+from gateway.keys.backends.file import place_of
+from gateway.keys.backends.homes import Homes
 from gateway.keys.changes import Party, section
-from gateway.keys.formats import read_private_key, read_public_key
+from gateway.keys.formats import read_public_key
+from gateway.keys.locations import path_of
 from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import KeyState, Use
 from gateway.protocol import PublicKey
@@ -62,6 +65,7 @@ def add_ring(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the client in the configuration (default: the only one)",
     )
+    add_homes(parser)
 
 
 def add_which(parser: argparse.ArgumentParser) -> None:
@@ -171,22 +175,24 @@ def manifest_of(folder: Path) -> Manifest:
     return manifest.load(folder).value
 
 
-def held(folder: Path, ring: Manifest) -> Iterator[Held]:
+def held(folder: Path, ring: Manifest, homes: Homes) -> Iterator[Held]:
     """Read each entry's key, whatever state it is in and whatever is wrong with it."""
     for party in Party:
         for entry in section(ring, party):
             try:
-                yield Held(party, entry, _public(folder, party, entry), None)
-            except KeyringError as error:
+                yield Held(party, entry, _public(folder, party, entry, homes), None)
+            except (KeyringError, KeyUnavailable) as error:
                 missed = entry.state is not KeyState.COMPROMISED
                 yield Held(party, entry, None, error.detail if missed else None)
 
 
-def _public(folder: Path, party: Party, entry: Entry) -> PublicKey | None:
-    if entry.key is None:
+def _public(folder: Path, party: Party, entry: Entry, homes: Homes) -> PublicKey | None:
+    place = place_of(entry, folder, uses=frozenset())
+    if place is None:
         return None
-    private = party is Party.PARTNER
-    others = Others.MAY_NOTHING if private else Others.MAY_READ
-    data = read_key_file(folder / entry.key, others)
-    rsa = read_private_key(data).public_key() if private else read_public_key(data)
-    return PublicKey(entry.version, rsa)
+    if party is Party.PARTNER:
+        return homes.open(place).public
+    file = path_of(place.key, folder)
+    return PublicKey(
+        entry.version, read_public_key(read_key_file(file, Others.MAY_READ))
+    )

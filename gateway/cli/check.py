@@ -15,7 +15,7 @@ import json
 import sys
 
 from gateway import config
-from gateway.cli.options import add_config, add_json, environment
+from gateway.cli.options import add_config, add_homes, add_json, environment
 from gateway.documents import DocumentError
 from gateway.plant import CLOCK, ENTROPY
 from gateway.preflight import check
@@ -24,6 +24,7 @@ from gateway.preflight import check
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `gateway check`."""
     add_config(parser)
+    add_homes(parser)
     add_json(parser)
 
 
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, and print what was found."""
     try:
         document = config.read(arguments.config, environment())
-        problems = asyncio.run(check(document, ENTROPY, CLOCK.now()))
+        problems = asyncio.run(check(document, ENTROPY, CLOCK.now(), arguments.homes))
     except DocumentError as error:
         problems = [*error.problems]
     if arguments.json:

@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Encrypt, and print header and ciphertext."""
     client = sender_of(arguments)
-    recipient = _recipient(KeyringFolder(client.keyring).read(clock()), arguments.to)
+    ring = KeyringFolder(client.keyring, arguments.homes).read(clock())
+    recipient = _recipient(ring, arguments.to)
     draft = Draft(Direction.REQUEST, POST, "/", "", "", read_body(arguments.file))
     draft = encrypted(draft, recipient, client)
     assert draft.encryption is not None  # noqa: S101 - that is what encrypting does

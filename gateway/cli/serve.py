@@ -55,7 +55,13 @@ async def _serve(file: Path) -> int:
     """Serve until the end. Gives how many requests were cut off."""
     asyncio.get_running_loop().set_default_executor(Threads())
     load = partial(config.load, file, environment())
-    gateway = Gateway(load(), load, stdout=sys.stdout, stderr=sys.stderr)
+    gateway = Gateway(
+        load(),
+        load,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environment=environment(),
+    )
     gateway.handle_signals()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held since the start
     try:

@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Sign, and print in the form that is wanted."""
     client = sender_of(arguments)
-    ring = KeyringFolder(client.keyring).read(clock())
+    ring = KeyringFolder(client.keyring, arguments.homes).read(clock())
     draft = _draft(arguments, client)
     if arguments.encrypt:
         draft = encrypted(draft, ring.recipient, client)

@@ -432,7 +432,7 @@ def _turned(entry: Entry, state: KeyState) -> Entry:
     if state is not KeyState.DEACTIVATED:
         update["destroy_at"] = None
     if state is KeyState.DESTROYED:
-        update["key"] = None
+        update |= {"key": None, "passphrase": None}
     return entry.model_copy(update=update)
 
 

@@ -17,6 +17,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from gateway import documents
+from gateway.keys.locations import FILE, check_key, check_secret, scheme_of
 from gateway.keys.model import (
     HELD,
     PARTNER_USES,
@@ -63,14 +64,6 @@ def format_moment(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def _check_key_file(name: str) -> str:
-    if name in ("", ".", "..") or Path(name).name != name:
-        msg = "must be the name of a file in the keyring's folder"
-        raise ValueError(msg)
-    documents.check_path(name)
-    return name
-
-
 def _check_fingerprint(text: str) -> str:
     if not _FINGERPRINT.fullmatch(text):
         msg = "must be the SHA-256 of the key's SPKI: 64 hex digits"
@@ -94,13 +87,15 @@ class Entry(documents.Section):
     Attributes:
         staged: a pre-active key that decrypts or verifies already.
         canary: the shares of the exchanges that a pre-active key of ours signs.
+        key, passphrase: say where, as `gateway.keys.locations` reads it.
         fingerprint: of the key that this version is, whatever its file holds.
     """
 
     version: Annotated[str, AfterValidator(check_key_version)]
     state: KeyState
-    key: Annotated[str, AfterValidator(_check_key_file)] | None = None
+    key: Annotated[str, AfterValidator(check_key)] | None = None
     use: tuple[Use, ...] | None = Field(default=None, min_length=1)
+    passphrase: Annotated[str, AfterValidator(check_secret)] | None = None
     staged: bool = False
     canary: tuple[Share, ...] = ()
     activate_at: Moment | None = None
@@ -122,6 +117,11 @@ class Entry(documents.Section):
     def processes_early(self) -> bool:
         """Whether it decrypts or verifies before it is active."""
         return self.staged or bool(self.canary)
+
+    @property
+    def is_to_sign(self) -> bool:
+        """Whether it is planned to come into use, or a canary."""
+        return self.activate_at is not None or bool(self.canary)
 
     @property
     def life(self) -> Life:
@@ -199,6 +199,8 @@ def _flow(entry: Entry) -> str:
         parts.append(f"key: {_scalar(entry.key)}")
     if entry.use is not None:
         parts.append(f"use: [{', '.join(entry.use)}]")
+    if entry.passphrase is not None:
+        parts.append(f"passphrase: {_scalar(entry.passphrase)}")
     if entry.staged:
         parts.append("staged: true")
     if entry.canary:
@@ -253,6 +255,21 @@ def _flaws(
         yield "key", "this key is required"
     if name != "partner" and "canary" in entry:
         yield "canary", "AlipayHK's keys sign nothing of ours; stage this one instead"
+    yield from _misplaced(name, entry)
     for key, states in _ONLY_IN.items():
         if key in entry and state in tuple(set(KeyState) - states):
             yield key, f"a key that is {state} has none"
+
+
+def _misplaced(
+    name: str, entry: dict[str, documents.Tree]
+) -> Iterator[tuple[str, str]]:
+    """Find a public key that is no file, and a passphrase where nothing has one."""
+    key, is_public = entry.get("key"), name == "platform"
+    is_file = not isinstance(key, str) or scheme_of(key) == FILE
+    if is_public and not is_file:
+        yield "key", "AlipayHK's public key is a file in the keyring's folder"
+    if entry.get("passphrase") is not None and (is_public or not is_file):
+        what = "a public key has" if is_public else "a token's key has"
+        hint = "" if is_public else "; its PIN is named by pin-source"
+        yield "passphrase", f"{what} no passphrase{hint}"

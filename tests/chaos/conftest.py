@@ -54,6 +54,7 @@ class Served:
         self.process: asyncio.subprocess.Process
         self.caller: Caller
         self.admin: Caller
+        self.environment: dict[str, str] = {}
         self._readers: list[asyncio.Task] = []
 
     def configure(self, settings):
@@ -68,7 +69,7 @@ class Served:
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
             limit=1 << 24,
-            env=_without_coverage() if limits else None,
+            env=(_without_coverage() if limits else os.environ) | self.environment,
             preexec_fn=(lambda: _lower(limits)) if limits else None,
         )
         self._readers = [

@@ -54,9 +54,11 @@ def files(folder):
 
 
 @pytest.fixture
-def example_place(ringed, other_key):
+def example_place(ringed, other_key, monkeypatch):
     """What the examples take for granted: some keys, and files to import."""
     folder = ringed.folder
+    monkeypatch.setenv("RING_PASSPHRASE", "correct horse")
+    write(folder / "encrypted.pem", private_pem(other_key, b"correct horse"))
     write(folder / "alipayhk.pem", public_pem(other_key.public_key()).encode())
     write(folder / "ours.pem", private_pem(other_key))
     shutil.copytree(ringed.ring, folder / "keys/hk")

@@ -23,7 +23,7 @@ import time
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from gateway.errors import DecryptionFailed
-from gateway.keys.backends.file import FileKey
+from gateway.keys.backends.pem import FileKey
 from gateway.keys.keyring import Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey, verify_response

@@ -1,94 +1,66 @@
-"""Keys in the files of a folder: the default backend.
+"""A keyring in the files of a folder; its pairs may live elsewhere.
 
-The folder is read whole or not at all. What others could have put there is refused:
-keyring.yaml, a key file, or a folder that another user owns or may write to; and a
-private key file that others may so much as read.
+The folder is read whole or not at all. What others could have put there is refused
+(`gateway.keys.backends.access`). Public keys are files; where a pair is, its entry
+says, and `Homes` finds it.
 """
 
 import os
-import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Container
 from datetime import datetime
-from enum import IntEnum
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from gateway import documents
 from gateway.documents import Document, DocumentError, Location, Problem
-from gateway.errors import KeyringError
+from gateway.errors import KeyringError, KeyUnavailable
 from gateway.keys import manifest, schedule
+from gateway.keys.backends.access import (
+    Others,
+    check_access,
+    open_at_once,
+    read_key_file,
+)
 from gateway.keys.backends.halts import Halt, halt_reason, write_halt
+from gateway.keys.backends.homes import Homes
+from gateway.keys.backends.pem import FILES
 from gateway.keys.formats import fingerprint, read_private_key, read_public_key
 from gateway.keys.keyring import Keyring
+from gateway.keys.locations import FILE, name_in_folder, path_of, scheme_of, secret_of
 from gateway.keys.manifest import Entry, Manifest
-from gateway.keys.model import HELD, KeyState
-from gateway.keys.ports import PrivateKey
+from gateway.keys.model import HELD, PARTNER_USES, KeyState, Use
+from gateway.keys.ports import Place, PrivateKey
 from gateway.keys.timeline import Timeline
-from gateway.protocol import PublicKey, sign, unwrap
-
-_MAX_KEY_BYTES: Final = 64 * 1024
-
-_Key = TypeVar("_Key")
-
-
-class Others(IntEnum):
-    """What other users may do with a file. The value: the mode bits it must not have."""
-
-    MAY_NOTHING = 0o077
-    MAY_READ = 0o022
-    MAY_ALL = 0
-
-    @property
-    def deed(self) -> str:
-        """What they must not be able to do, for a message."""
-        return "read or write" if self is Others.MAY_NOTHING else "write to"
-
-    @property
-    def remedy(self) -> str:
-        """The command that ends it."""
-        return "chmod 600" if self is Others.MAY_NOTHING else "chmod go-w"
-
-
-class FileKey:
-    """A pair whose private half is in this process. Implements `PrivateKey`.
-
-    It shows only its version in a repr and cannot be pickled.
-    """
-
-    __slots__ = ("_private", "public")
-
-    def __init__(self, version: str, private: RSAPrivateKey) -> None:
-        self._private = private
-        self.public = PublicKey(version, private.public_key())
-
-    def __repr__(self) -> str:
-        return f"FileKey(version={self.public.version!r})"
-
-    def __reduce__(self) -> NoReturn:
-        msg = "a private key does not leave its process"
-        raise TypeError(msg)
-
-    async def sign(self, base: bytes) -> bytes:
-        """Sign here and now: it takes a quarter of a millisecond."""
-        return sign(self._private, base)
-
-    async def unwrap(self, wrapped_key: bytes) -> bytes:
-        """Unwrap here and now."""
-        return unwrap(self._private, wrapped_key)
+from gateway.protocol import PublicKey
 
 
 class KeyringFolder:
-    """A keyring in a folder, which may be, or hold, symbolic links that swap."""
+    """A keyring in a folder, which may be, or hold, symbolic links that swap.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: the folder.
+        homes: where its pairs may live; by default in files alone.
+        spared: entries whose pair may be out of reach, even if it is active.
+    """
+
+    def __init__(
+        self, folder: Path, homes: Homes = FILES, *, spared: Container[Entry] = ()
+    ) -> None:
         self.folder = folder
+        self._homes = homes
+        self._spared = spared
+        self._seen: object = None
+        self._elsewhere: list[Path] = []
 
     def __repr__(self) -> str:
         return f"KeyringFolder({str(self.folder)!r})"
 
     def read(self, now: datetime = schedule.FIRST_MOMENT) -> Keyring:
         """Read the manifest and every key it holds. Blocks: call it in a thread.
+
+        A pair that is out of reach stops it only if it is active, or is to be: one
+        that is not would keep us from going on without its home. It is then left out.
 
         Args:
             now: the moment whose ring is wanted; by default one before every plan,
@@ -116,7 +88,10 @@ class KeyringFolder:
     def _read(self, now: datetime) -> Keyring:
         _check_keyring(self.folder)
         document = manifest.load(self.folder)
-        ring, keys = document.value, _KeyFiles(self.folder, document)
+        ring, keys = (
+            document.value,
+            _Keys(self.folder, document, self._homes, self._spared),
+        )
         partner = [
             keys.pair(("partner", index), entry)
             for index, entry in enumerate(ring.partner)
@@ -141,43 +116,62 @@ class KeyringFolder:
             raise DocumentError([document.problem((), error.detail)]) from None
 
     def state(self) -> object:
-        """Give a value that differs once anything in the folder has changed.
+        """Give a value that differs once anything that the ring is made of has changed.
 
+        That is anything in the folder, and the key and passphrase files elsewhere.
         Follows symbolic links, so swapping one counts as a change.
         """
+        seen = self._state_of_folder()
+        if seen != self._seen:
+            self._seen, self._elsewhere = seen, _files_elsewhere(self.folder)
+        return seen, [_state_of(file) for file in self._elsewhere]
+
+    def _state_of_folder(self) -> object:
         try:
             folder = self.folder.stat()
             entries = sorted(os.scandir(self.folder), key=lambda entry: entry.name)
         except OSError as error:
             return error.errno
         access = folder.st_mode, folder.st_uid
-        return *access, *(_state_of(entry) for entry in entries)
+        return *access, *((entry.name, _state_of(entry)) for entry in entries)
 
 
-class _KeyFiles:
-    """The key files that a manifest names, and what is wrong with them."""
+class _Keys:
+    """The keys that a manifest names, and what is wrong with them."""
 
-    def __init__(self, folder: Path, document: Document[Manifest]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        document: Document[Manifest],
+        homes: Homes,
+        spared: Container[Entry],
+    ) -> None:
         self.problems: list[Problem] = []
         self._folder = folder
         self._document = document
+        self._homes = homes
+        self._spared = spared
 
     def pair(
         self, place: Location, entry: Entry
     ) -> tuple[PublicKey | None, PrivateKey | None]:
-        """Read one of the partner's pairs, if it is held."""
-        private = self._held(place, entry, read_private_key, Others.MAY_NOTHING)
-        if private is None:
-            return self._compromised(entry, _public_half), None
-        key = FileKey(entry.version, private)
+        """Open one of the partner's pairs, if it is held."""
+        key = self._opened(place, entry) if entry.state in HELD else None
+        if key is None:
+            return self._compromised(entry), None
         self._check_fingerprint(place, entry, key.public)
         return key.public, key
 
     def public(self, place: Location, entry: Entry) -> PublicKey | None:
         """Read one of the platform's keys, if it is held."""
-        rsa = self._held(place, entry, read_public_key, Others.MAY_READ)
-        if rsa is None:
-            return self._compromised(entry, read_public_key)
+        if entry.key is None or entry.state not in HELD:
+            return self._compromised_file(entry)
+        try:
+            file = path_of(entry.key, self._folder)
+            rsa = read_public_key(read_key_file(file, Others.MAY_READ))
+        except KeyringError as error:
+            self._note(place, entry, error.detail)
+            return None
         key = PublicKey(entry.version, rsa)
         self._check_fingerprint(place, entry, key)
         return key
@@ -190,121 +184,92 @@ class _KeyFiles:
             )
             self.problems.append(self._document.problem((*place, "fingerprint"), text))
 
-    def _held(
-        self,
-        place: Location,
-        entry: Entry,
-        read: Callable[[bytes], _Key],
-        others: Others,
-    ) -> _Key | None:
-        """Read a key that is held; a problem is noted, not raised."""
-        if entry.state not in HELD or entry.key is None:
+    def _opened(self, place: Location, entry: Entry) -> PrivateKey | None:
+        """Open a pair; a problem is noted, not raised."""
+        at = place_of(entry, self._folder)
+        if at is None:
             return None
         try:
-            return read(read_key_file(self._folder / entry.key, others))
+            return self._homes.open(at)
         except KeyringError as error:
-            text = f"{entry.key}: {error.detail}"
-            self.problems.append(self._document.problem((*place, "key"), text))
-            return None
+            self._note(place, entry, error.detail)
+        except KeyUnavailable as error:
+            needed = entry.state is KeyState.ACTIVE or entry.is_to_sign
+            if needed and entry not in self._spared:
+                self._note(place, entry, error.detail)
+        return None
 
-    def _compromised(
-        self, entry: Entry, read: Callable[[bytes], RSAPublicKey]
-    ) -> PublicKey | None:
+    def _note(self, place: Location, entry: Entry, reason: str) -> None:
+        text = f"{entry.key}: {reason}"
+        self.problems.append(self._document.problem((*place, "key"), text))
+
+    def _compromised(self, entry: Entry) -> PublicKey | None:
         """Know a compromised key again, so that it cannot return as another version.
 
-        Its file may be gone or unfit; nothing of it is used.
+        It may be gone or unfit; nothing of it is used.
         """
+        at = place_of(entry, self._folder, uses=frozenset())
+        if entry.state is not KeyState.COMPROMISED or at is None:
+            return None
+        if scheme_of(at.key) == FILE and at.passphrase is None:
+            return self._compromised_file(entry)
+        try:
+            return self._homes.open(at).public
+        except (KeyringError, KeyUnavailable):
+            return None
+
+    def _compromised_file(self, entry: Entry) -> PublicKey | None:
+        """Read the public half of a file that is compromised, whoever may read it."""
         if entry.state is not KeyState.COMPROMISED or entry.key is None:
             return None
         try:
-            data = read_key_file(self._folder / entry.key, Others.MAY_ALL)
-            return PublicKey(entry.version, read(data))
+            data = read_key_file(path_of(entry.key, self._folder), Others.MAY_ALL)
+            return PublicKey(entry.version, _either_half(data))
         except KeyringError:
             return None
 
 
-def read_key_file(file: Path, others: Others) -> bytes:
-    """Read a key file, refusing one with which others may do more than `others`.
+def place_of(
+    entry: Entry, folder: Path, uses: frozenset[Use] | None = None
+) -> Place | None:
+    """Give where one of our pairs is; None where its entry names no key.
 
-    Raises:
-        KeyringError: it cannot be read, is no file, or is too open.
+    Args:
+        entry: the pair's, in the keyring in `folder`.
+        folder: the keyring's.
+        uses: what it must be able to do; by default what its entry says.
     """
+    if entry.key is None:
+        return None
+    needs = entry.uses(PARTNER_USES) if uses is None else uses
+    return Place(entry.key, entry.version, needs, folder, entry.passphrase)
+
+
+def _files_elsewhere(folder: Path) -> list[Path]:
+    """Give the files that a ring needs and that are not in its folder."""
     try:
-        with open(file, "rb", opener=_open_at_once) as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:
-                msg = "it is not a file of a key's size"
-                raise KeyringError(msg)
-            _check_access(stream.fileno(), file, others)
-            return stream.read(_MAX_KEY_BYTES)
-    except OSError as error:
-        msg = f"it cannot be read: {error.strerror}"
-        raise KeyringError(msg) from None
+        ring = documents.load(folder / manifest.FILE_NAME, Manifest).value
+    except DocumentError:
+        return []  # what is wrong is told when it is read
+    entries = (*ring.partner, *ring.platform)
+    keys = [each.key for each in entries if each.key is not None]
+    secrets = [secret_of(each.passphrase) for each in entries if each.passphrase]
+    return [
+        *(
+            path_of(key, folder)
+            for key in keys
+            if scheme_of(key) == FILE and name_in_folder(key) is None
+        ),
+        *(each for each in secrets if isinstance(each, Path)),
+    ]
 
 
-def _open_at_once(name: str, flags: int) -> int:
-    """Open without waiting: a pipe in a file's place must not hold up a reload."""
-    return os.open(name, flags | os.O_NONBLOCK)
-
-
-def _check_access(descriptor: int, file: Path, others: Others) -> None:
-    """Refuse an open file that, or whose way, is not ours alone.
-
-    Raises:
-        KeyringError: others may do more than `others` with it, or replace it.
-        OSError: a folder on the way to it cannot be opened.
-    """
-    if others is Others.MAY_ALL:
-        return
-    status = os.fstat(descriptor)
-    if not _is_read_only_mount(descriptor, status):
-        if status.st_mode & others:
-            mode = f"{status.st_mode & 0o777:04o}"
-            msg = f"others may {others.deed} it (mode {mode}); {others.remedy} it"
-            raise KeyringError(msg)
-        if status.st_uid not in (0, os.geteuid()):
-            msg = "it belongs to another user; chown it to the gateway's user"
-            raise KeyringError(msg)
-    for folder in _folders_to(file):
-        _check_folder(folder)
-
-
-def _is_read_only_mount(descriptor: int, status: os.stat_result) -> bool:
-    """Tell a mounted secret, whose modes the orchestrator sets, from a plain file.
-
-    Kubernetes mounts secrets read-only, on a file system of their own, mode 0644
-    by default, in a folder of mode 1777. A read-only root file system is not meant:
-    an image holds no key.
-    """
-    read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
-    return read_only and status.st_dev != Path("/").stat().st_dev
-
-
-def _folders_to(file: Path) -> Iterator[Path]:
-    """Give the folders whose owners say what `file` is: its own, and each link's."""
-    while file.is_symlink():
-        yield file.parent.resolve()
-        file = file.parent / file.readlink()
-    yield file.parent.resolve()
-
-
-def _check_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _either_half(data: bytes) -> RSAPublicKey:
+    """Give the public half of a pair, or a public key."""
     try:
-        status = os.fstat(descriptor)
-        mounted = _is_read_only_mount(descriptor, status)
-    finally:
-        os.close(descriptor)
-    if status.st_mode & Others.MAY_READ and not status.st_mode & stat.S_ISVTX:
-        msg = "others may write to its folder and replace it; chmod go-w the folder"
-        raise KeyringError(msg)
-    if status.st_uid not in (0, os.geteuid()) and not mounted:
-        msg = "its folder is another user's; chown the folder to the gateway's user"
-        raise KeyringError(msg)
-
-
-def _public_half(data: bytes) -> RSAPublicKey:
-    return read_private_key(data).public_key()
+        return read_private_key(data).public_key()
+    except KeyringError:
+        return read_public_key(data)
 
 
 def _check_keyring(folder: Path) -> None:
@@ -323,8 +288,8 @@ def _check_keyring(folder: Path) -> None:
         raise KeyringError(msg)
     file = folder / manifest.FILE_NAME
     try:
-        with open(file, "rb", opener=_open_at_once) as stream:
-            _check_access(stream.fileno(), file, Others.MAY_READ)
+        with open(file, "rb", opener=open_at_once) as stream:
+            check_access(stream.fileno(), file, Others.MAY_READ)
     except OSError:
         return  # reading it says so, with its place
     except KeyringError as error:
@@ -332,13 +297,12 @@ def _check_keyring(folder: Path) -> None:
         raise KeyringError(msg) from None
 
 
-def _state_of(entry: os.DirEntry[str]) -> object:
+def _state_of(file: os.DirEntry[str] | Path) -> object:
     try:
-        status = entry.stat()
+        status = file.stat()
     except OSError as error:
-        return entry.name, error.errno
+        return error.errno
     return (
-        entry.name,
         status.st_dev,
         status.st_ino,
         status.st_size,

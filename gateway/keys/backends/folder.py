@@ -32,8 +32,11 @@ from gateway.keys import manifest as manifests
 from gateway.keys.backends.disk import sync, write_new
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.history import keep
+from gateway.keys.backends.homes import Homes
+from gateway.keys.backends.pem import FILES
 from gateway.keys.changes import EMPTY
 from gateway.keys.keyring import Keyring
+from gateway.keys.locations import name_in_folder
 from gateway.keys.manifest import FILE_NAME, Manifest
 from gateway.keys.schedule import FIRST_MOMENT
 
@@ -59,10 +62,14 @@ class LockedFolder:
     """A keyring's folder that nobody else changes. `locked` gives one."""
 
     def __init__(
-        self, folder: Path, witness: Witness = lambda *_: nullcontext()
+        self,
+        folder: Path,
+        witness: Witness = lambda *_: nullcontext(),
+        homes: Homes = FILES,
     ) -> None:
         self._folder = folder
         self._witness = witness
+        self._homes = homes
 
     @property
     def manifest(self) -> Manifest:
@@ -91,7 +98,7 @@ class LockedFolder:
         self._check_deletable(dropped)
         with self._staging() as staging:
             _compose(staging, self._folder, manifest, added)
-            ring = _read(staging, self._folder, now)
+            ring = _read(staging, self._folder, before, now, self._homes)
             with self._witness(before, manifest, ring):
                 keep(self._folder, before)
                 for file in added:
@@ -159,6 +166,7 @@ def locked(
     *,
     create: bool = False,
     witness: Witness = lambda *_: nullcontext(),
+    homes: Homes = FILES,
 ) -> Iterator[LockedFolder]:
     """Hold a keyring's folder against other changes, until the block ends.
 
@@ -168,6 +176,7 @@ def locked(
         folder: the folder, or a symbolic link to it.
         create: whether to make it, with an empty ring, where it is missing.
         witness: is there at each change.
+        homes: where its pairs may live.
 
     Raises:
         KeyringError: it is not there, is being changed, or is not ours to change.
@@ -187,7 +196,7 @@ def locked(
     try:
         _lock(descriptor, folder)
         _check_ours(resolved, folder)
-        ring = LockedFolder(resolved, witness)
+        ring = LockedFolder(resolved, witness, homes)
         if create:
             ring.begin()
         yield ring
@@ -195,7 +204,12 @@ def locked(
         os.close(descriptor)  # gives up the lock, as does the end of the process
 
 
-def preview(folder: Path, manifest: Manifest, now: datetime = FIRST_MOMENT) -> Keyring:
+def preview(
+    folder: Path,
+    manifest: Manifest,
+    now: datetime = FIRST_MOMENT,
+    homes: Homes = FILES,
+) -> Keyring:
     """Give the ring that a folder would hold at `now` with another manifest.
 
     Writes nothing to the folder.
@@ -205,7 +219,8 @@ def preview(folder: Path, manifest: Manifest, now: datetime = FIRST_MOMENT) -> K
     """
     with TemporaryDirectory(prefix="keyring-") as staging:
         _compose(Path(staging), folder.resolve(), manifest, ())
-        return _read(Path(staging), folder, now)
+        before = manifests.load(folder).value
+        return _read(Path(staging), folder, before, now, homes)
 
 
 def unnamed(folder: Path, manifest: Manifest) -> list[str]:
@@ -224,8 +239,10 @@ def unnamed(folder: Path, manifest: Manifest) -> list[str]:
 
 
 def _key_files(manifest: Manifest) -> set[str]:
+    """Give the names of the files in the folder that a manifest's keys are in."""
     entries = (*manifest.partner, *manifest.platform)
-    return {entry.key for entry in entries if entry.key is not None}
+    keys = [entry.key for entry in entries if entry.key is not None]
+    return {name for key in keys if (name := name_in_folder(key)) is not None}
 
 
 def _lock(descriptor: int, folder: Path) -> None:
@@ -268,14 +285,19 @@ def _compose(
     sync(staging)
 
 
-def _read(staging: Path, folder: Path, now: datetime) -> Keyring:
+def _read(
+    staging: Path, folder: Path, before: Manifest, now: datetime, homes: Homes
+) -> Keyring:
     """Read a composed ring as the gateway would.
+
+    A pair that is out of reach is no reason against a change that leaves its entry as
+    it is: the way on may be to another pair.
 
     Raises:
         KeyringError: it would be refused.
     """
     try:
-        return KeyringFolder(staging).read(now)
+        return KeyringFolder(staging, homes, spared=before.partner).read(now)
     except DocumentError as error:
         found = "; ".join(
             f"{problem.where}: {problem.message}" if problem.where else problem.message

@@ -25,7 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.documents import DocumentError
 from gateway.errors import DecryptionFailed, KeyringError, SetupError
 from gateway.keys import manifest
-from gateway.keys.backends.file import FileKey, KeyringFolder, Others, read_key_file
+from gateway.keys.backends.access import Others, read_key_file
+from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.pem import FileKey
 from gateway.keys.store import KeyStore
 from tests import peer
 

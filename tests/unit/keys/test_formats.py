@@ -276,7 +276,7 @@ PRIVATE = {
     ),
     "an encrypted key": (
         lambda key: private(key, encryption=PASSPHRASE),
-        "it is encrypted with a passphrase; an unencrypted key belongs here",
+        "it is encrypted with a passphrase, and no passphrase is named for it",
     ),
     "an encrypted PKCS#1 key": (
         lambda key: private(key, PKCS1, encryption=PASSPHRASE),

@@ -163,9 +163,9 @@ ENTRIES = [
         "{version: a, state: active, key: a, pass: x}",
         "pass",
         (
-            "unknown key; known are: version, state, key, use, staged, canary, activate_at, "
-            "deactivate_at, destroy_at, created, exported, activated, deactivated, "
-            "compromised, destroyed, fingerprint"
+            "unknown key; known are: version, state, key, use, passphrase, staged, "
+            "canary, activate_at, deactivate_at, destroy_at, created, exported, "
+            "activated, deactivated, compromised, destroyed, fingerprint"
         ),
     ),
 ]

@@ -196,6 +196,15 @@ async def test_each_pair_that_may_decrypt_is_tested(
     assert await refused(ring(*pairs), entropy) == f"{DO_NOT_WORK} (DecryptionFailed)"
 
 
+async def test_a_pair_that_only_decrypts_may_be_out_of_reach(
+    partner_key, other_key, entropy
+):
+    """While an HSM is gone, a ring that signs in a file must be taken up."""
+    gone = Pair(other_key, version="1")
+    gone.unwrap = unreachable
+    await self_test(ring(Pair(partner_key, version="2"), gone), entropy)
+
+
 @pytest.mark.parametrize("part", ["sign", "unwrap"])
 async def test_a_pair_that_cannot_be_reached_is_told_by_its_kind_alone(
     partner_key, entropy, part

@@ -1,0 +1,184 @@
+"""The commands on pairs that are encrypted, or in a token."""
+
+import json
+
+import pytest
+
+from gateway.keys import formats
+from gateway.keys.changes import Party
+from tests import peer
+from tests.e2e.workspace import error_of, put, workspace
+from tests.tokens import PIN, SoftHsm
+
+pytestmark = pytest.mark.e2e
+
+PASSPHRASE = "correct horse battery"
+TARGET = ("--target", peer.TARGET)
+
+
+@pytest.fixture
+def place(tmp_path, platform_key):
+    made = workspace(tmp_path)
+    put(made.ring, Party.PLATFORM, platform_key)
+    return made
+
+
+@pytest.fixture
+def secret(tmp_path):
+    """A passphrase in a file."""
+    file = tmp_path / "passphrase"
+    file.touch(0o600)
+    file.write_text(f"{PASSPHRASE}\n")
+    return file
+
+
+@pytest.fixture
+def hsm(tmp_path, partner_key, monkeypatch):
+    made = SoftHsm(tmp_path / "hsm")
+    made.token()
+    made.put(partner_key, "first")
+    for name, value in made.environment.items():
+        monkeypatch.setenv(name, value)
+    return made
+
+
+def manifest(place):
+    return (place.ring / "keyring.yaml").read_text()
+
+
+def done(place, *arguments, **more):
+    result = place.gateway(*arguments, **more)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.decode()
+
+
+# --- encrypted files ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", ["file", "env"])
+def test_a_pair_is_generated_encrypted_and_signs(place, secret, monkeypatch, source):
+    monkeypatch.setenv("RING_PASSPHRASE", PASSPHRASE)
+    where = f"file:{secret}" if source == "file" else "env:RING_PASSPHRASE"
+    done(place, "keys", "generate", "--passphrase", where)
+    file = place.ring / "partner-1.pem"
+    assert b"BEGIN ENCRYPTED PRIVATE KEY" in file.read_bytes()
+    assert PASSPHRASE not in manifest(place)
+    done(place, "keys", "activate", "1")
+    assert "Signature: " in done(place, "sign", "-", *TARGET, given=b"{}")
+    assert "no problem" in done(place, "check")
+    done(place, "keys", "list")
+
+
+def test_an_encrypted_file_is_taken_up_as_it_is(place, secret, partner_key):
+    given = formats.private_pem(partner_key, PASSPHRASE.encode())
+    (place.folder / "key.pem").touch(0o600)
+    (place.folder / "key.pem").write_bytes(given)
+    told = place.gateway("keys", "import", "key.pem")
+    assert "no passphrase is named" in error_of(told)
+    done(place, "keys", "import", "key.pem", "--passphrase", f"file:{secret}")
+    held = (place.ring / "partner-1.pem").read_bytes()
+    read = formats.read_private_key(held, PASSPHRASE.encode())
+    assert read.private_numbers() == partner_key.private_numbers()
+    done(place, "keys", "destroy", "1")
+    assert "passphrase" not in manifest(place)
+
+
+def test_a_wrong_or_missing_passphrase_is_told_with_its_place(place, secret):
+    done(place, "keys", "generate", "--passphrase", f"file:{secret}")
+    secret.write_text("another")
+    told = place.gateway("check")
+    assert "partner[0].key" in told.stderr.decode()
+    assert "its passphrase is wrong" in told.stderr.decode()
+    assert "another" not in told.stderr.decode()
+    secret.unlink()
+    told = place.gateway("keys", "list")
+    assert "its passphrase is missing" in told.stderr.decode()
+    assert str(secret) in told.stderr.decode()
+
+
+@pytest.mark.parametrize("where", [PASSPHRASE, "file:here", "env:a b", "file:", "env:"])
+def test_a_passphrase_itself_is_no_place_and_is_not_repeated(place, where):
+    told = place.gateway("keys", "generate", "--passphrase", where)
+    assert told.returncode == 2
+    assert "must be file:/PATH or env:NAME" in told.stderr.decode()
+    assert PASSPHRASE not in told.stderr.decode()
+
+
+# --- tokens ------------------------------------------------------------------
+
+
+def test_a_pair_in_a_token_lives_as_one_in_a_file_does(place, hsm, partner_key):
+    uri = hsm.uri("first")
+    told = done(place, "keys", "import", uri, "--version", "A", "--json")
+    facts = json.loads(told)
+    assert facts["version"] == "A"
+    assert facts["state"] == "pre-active"
+    assert facts["fingerprint"] == formats.fingerprint(partner_key.public_key())
+    assert uri in manifest(place)
+    assert PIN not in manifest(place)
+    public = done(place, "keys", "public", "A")
+    assert public == formats.public_pem(partner_key.public_key())
+    told = done(place, "keys", "activate", "A")
+    assert "it signs and decrypts from now on" in told
+    assert "no problem" in done(place, "check")
+    assert uri in done(place, "keys", "list")
+    message = done(place, "sign", "-", *TARGET, "--message", given=b"{}")
+    assert "keyVersion=A" in message
+    told = place.gateway("verify", "-", "--from", "partner", given=message.encode())
+    assert told.returncode == 0, told.stderr
+
+
+def test_an_answer_is_decrypted_in_the_token(place, hsm, partner_key, platform_key):
+    done(place, "keys", "import", hsm.uri("first"), "--activate")
+    answer = peer.sealed_answer(platform_key, partner_key.public_key())
+    lines = ["HTTP/1.1 200 OK", *(f"{n}: {v}" for n, v in answer.headers), "", ""]
+    raw = "\r\n".join(lines).encode() + answer.body
+    assert done(place, "decrypt", "-", *TARGET, given=raw).encode() == peer.SUCCESS
+
+
+def test_destroying_it_leaves_the_token_alone_and_says_so(place, hsm):
+    done(place, "keys", "import", hsm.uri("first"))
+    told = done(place, "keys", "destroy", "1")
+    assert "is not touched: destroy the key where it is" in told
+    assert "pkcs11:" not in manifest(place)
+    done(place, "keys", "import", hsm.uri("first"))
+
+
+def test_what_cannot_be_taken_up_is_told_and_changes_nothing(place, hsm, secret):
+    before = manifest(place)
+    uri = hsm.uri("first")
+    for arguments, status, says in (
+        ((hsm.uri("second"),), 1, "no private key of that label"),
+        ((uri, "--platform"), 2, "a URI names a pair of ours"),
+        ((uri, "--passphrase", f"file:{secret}"), 2, "which has no passphrase"),
+        ((uri.replace("pin-source", "pin-value"),), 1, "use pin-source"),
+        ((uri.replace("token=ours", "token=theirs"),), 1, "out of reach"),
+        (("vault:ours",), 1, "no home of keys called vault:"),
+    ):
+        told = place.gateway("keys", "import", *arguments)
+        assert told.returncode == status
+        assert says in told.stderr.decode()
+    assert manifest(place) == before
+
+
+def test_a_token_that_is_away_holds_up_no_step_to_another_key(place, hsm):
+    """The one key that is active there goes: we go on with a key in a file."""
+    done(place, "keys", "import", hsm.uri("first"), "--activate")
+    hsm.take_away()
+    told = place.gateway("check")
+    assert "out of reach" in told.stderr.decode()
+    done(place, "keys", "generate")
+    told = done(place, "keys", "activate", "2")
+    assert "partner version 1: active -> deactivated" in told
+    assert "no problem" in done(place, "check")
+    told = done(place, "keys", "list")
+    assert "deactivated" in told
+
+
+def test_a_key_of_a_token_that_is_away_is_not_put_in_use(place, hsm):
+    done(place, "keys", "import", hsm.uri("first"))
+    hsm.take_away()
+    told = place.gateway("keys", "activate", "1")
+    assert told.returncode == 1
+    assert "out of reach" in told.stderr.decode()
+    assert "state: pre-active" in manifest(place)
