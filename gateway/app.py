@@ -25,7 +25,7 @@ from gateway.edge.inbound import Inbound, Service
 from gateway.edge.listener import Listener, listening
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
-from gateway.events import ExchangeRecord
+from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
 from gateway.relay.breaker import BreakerState
@@ -121,6 +121,25 @@ class Telemetry:
             consequence="new connections go on with those loaded before",
         )
         self.audit.note("certificates_refused", setting=setting, reason=reason)
+
+    def canary_judged(self, client: str, key_version: str, *, failed: bool) -> None:
+        """Note an exchange that tells of a canary, or of the version beside it."""
+        self.metrics.canary_judged(client, key_version, failed=failed)
+
+    def canary_halted(self, client: str, halt: CanaryHalt) -> None:
+        """Note that the earlier version signs everything from now on, and why."""
+        self.metrics.canary_halted(client)
+        self.events.canary_halted(client, halt)
+
+    def canary_halt_not_kept(self, client: str, reason: str) -> None:
+        """Note that only this process knows of it."""
+        self.events.event(
+            "canary_halt_not_kept",
+            client=client,
+            reason=reason,
+            consequence="other processes, and this one when it is started again, try "
+            "the canary once more; change the ring where it comes from",
+        )
 
     def breaker_changed(self, client: str, state: BreakerState) -> None:
         """Note that a client's breaker opened, is probing, or closed."""

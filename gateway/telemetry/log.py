@@ -9,8 +9,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Final, TextIO
 
-from gateway.events import ExchangeRecord
-from gateway.keys.keyring import Keyring
+from gateway.events import CanaryHalt, ExchangeRecord
+from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.lines import Lines
 
 _ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s", "date_skew_s")
@@ -56,6 +56,16 @@ class EventLog:
             generation=ring.generation,
             signs=_version(ring),
             verifies=[key.version for key in ring.verifiers],
+            **_canary(ring.canary),
+        )
+
+    def canary_halted(self, client: str, halt: CanaryHalt) -> None:
+        """Note that the earlier version signs everything from now on, and why."""
+        self.event(
+            "canary_halted",
+            client=client,
+            **asdict(halt),
+            consequence=f"version {halt.other_version} signs every exchange",
         )
 
     def failed(self, client: str, reason: str) -> None:
@@ -66,6 +76,14 @@ class EventLog:
             reason=reason,
             consequence="the last good keyring, if there is one, stays in use",
         )
+
+
+def _canary(canary: Canary | None) -> dict[str, object]:
+    if canary is None:
+        return {}
+    share = 0.0 if canary.halted else canary.share
+    fields = {"canary": canary.version, "canary_share": share}
+    return fields | ({"canary_halted": canary.halted} if canary.halted else {})
 
 
 def _version(ring: Keyring) -> str | None:

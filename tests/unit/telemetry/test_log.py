@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.events import ExchangeRecord
-from gateway.keys.keyring import Keyring
+from gateway.events import CanaryHalt, ExchangeRecord
+from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey
 from gateway.telemetry.log import EventLog, ExchangeLog
@@ -185,6 +185,38 @@ def test_a_keyring_that_is_in_use_is_told_by_its_versions_alone(stream, events, 
         "generation": 3,
         "signs": "1",
         "verifies": ["7", "8"],
+    }
+
+
+def test_a_canary_of_a_keyring_is_told_with_its_share(
+    stream, events, ring, partner_public
+):
+    key = Pair(PublicKey("2", partner_public.rsa))
+    ring = dataclasses.replace(ring, canary=Canary(key, 0.05))
+    events.loaded("hk", ring)
+    events.loaded("hk", ring.with_canary_halted("it failed"))
+    going, halted = lines(stream)
+    assert (going["canary"], going["canary_share"]) == ("2", 0.05)
+    assert "canary_halted" not in going
+    assert (halted["canary_share"], halted["canary_halted"]) == (0.0, "it failed")
+
+
+def test_a_canary_that_is_over_is_told_with_its_evidence(stream, events):
+    events.canary_halted("hk", CanaryHalt("2", 7, 0.05, 6, 6, "1", 120, 0))
+    (line,) = lines(stream)
+    assert {**line, "time": ""} == {
+        "time": "",
+        "event": "canary_halted",
+        "client": "hk",
+        "key_version": "2",
+        "generation": 7,
+        "share": 0.05,
+        "exchanges": 6,
+        "failures": 6,
+        "other_version": "1",
+        "other_exchanges": 120,
+        "other_failures": 0,
+        "consequence": "version 1 signs every exchange",
     }
 
 
