@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final, TextIO
@@ -130,6 +130,14 @@ class Telemetry:
         """Note that the earlier version signs everything from now on, and why."""
         self.metrics.canary_halted(client)
         self.events.canary_halted(client, halt)
+        self.audit.note(
+            "canary_halted",
+            client=client,
+            reason=halt.reason,
+            source={"signs": [halt.key_version, halt.other_version]},
+            target={"signs": [halt.other_version]},
+            evidence=asdict(halt),
+        )
 
     def canary_halt_not_kept(self, client: str, reason: str) -> None:
         """Note that only this process knows of it."""
@@ -140,6 +148,7 @@ class Telemetry:
             consequence="other processes, and this one when it is started again, try "
             "the canary once more; change the ring where it comes from",
         )
+        self.audit.note("canary_halt_not_kept", client=client, reason=reason)
 
     def breaker_changed(self, client: str, state: BreakerState) -> None:
         """Note that a client's breaker opened, is probing, or closed."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final, TextIO
 
 from gateway.events import CanaryHalt, ExchangeRecord
-from gateway.keys.keyring import Canary, Keyring
+from gateway.keys.keyring import Keyring
 from gateway.telemetry.lines import Lines
 
 _ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s", "date_skew_s")
@@ -56,7 +56,7 @@ class EventLog:
             generation=ring.generation,
             signs=_version(ring),
             verifies=[key.version for key in ring.verifiers],
-            **_canary(ring.canary),
+            **canary_of(ring),
         )
 
     def canary_halted(self, client: str, halt: CanaryHalt) -> None:
@@ -78,7 +78,9 @@ class EventLog:
         )
 
 
-def _canary(canary: Canary | None) -> dict[str, object]:
+def canary_of(ring: Keyring) -> dict[str, object]:
+    """Give what there is to tell of a ring's canary; nothing where it has none."""
+    canary = ring.canary
     if canary is None:
         return {}
     share = 0.0 if canary.halted else canary.share
