@@ -23,6 +23,7 @@ from tests.integration.conftest import (
     write_private,
     write_ring,
 )
+from tests.integration.test_audit import noted, write_key
 
 ENCRYPT = [("Gateway-Encrypt", "true")]
 LONG_AGO = "2026-01-01T00:00:00Z"
@@ -51,6 +52,10 @@ class Stage(House):
         """The versions that AlipayHK was shown so far."""
         return [record.key_version for record in self.simulator.records]
 
+    @property
+    def generation(self):
+        return self.events("keyring_loaded")[-1]["generation"]
+
     async def try_version(self, *steps, generation=2, state="pre-active"):
         """Change the ring so that version 2 is a canary; steps: (share, at)."""
         write_private(self.ring / "partner-2.pem", self.canary_key)
@@ -68,13 +73,9 @@ class Stage(House):
         )
         draft.rename(self.ring / "keyring.yaml")
         if hasattr(self, "gateway"):
-            await self.seen(
-                lambda: any(
-                    each["generation"] == generation
-                    for each in self.events("keyring_loaded")
-                ),
-                f"generation {generation} was not taken up",
-            )
+            async with asyncio.timeout(20):
+                while self.generation != generation:  # noqa: ASYNC110 - a file is watched
+                    await asyncio.sleep(0.02)
 
     async def call(self, times, headers=()):
         """Call so often, eight at once, and see that no exchange fails."""
@@ -184,18 +185,15 @@ async def test_it_is_seen_in_readiness_metrics_log_and_folder(stage):
 
 async def test_it_is_in_the_audit_log_with_its_evidence(set_up):
     async with set_up() as stage:
-        write_config(stage, audit={"file": "audit.jsonl", "required": False})
+        stage.log = stage.folder / "audit.jsonl"
+        write_key(stage.folder)
+        write_config(stage, audit={"file": "audit.jsonl", "key": "audit.pem"})
         async with running(stage):
             await stage.try_version((100, LONG_AGO))
             await stage.call_until_over()
-
-            def lines():
-                text = (stage.folder / "audit.jsonl").read_text()
-                found = [json.loads(line) for line in text.splitlines()]
-                return [each for each in found if each["what"] == "canary_halted"]
-
-            await stage.seen(lines, "nothing was noted")
-    (line,) = lines()
+            await stage.seen(lambda: noted(stage, "canary_halted"), "not noted")
+    (line,) = noted(stage, "canary_halted")
+    assert noted(stage, "keyring_loaded")[1]["to"]["canary_share"] == 1.0
     assert (line["client"], line["from"], line["to"]) == (
         "hk",
         {"signs": ["2", "1"]},
