@@ -75,6 +75,17 @@ class ExchangeRecord:
     response_sha256: str | None = None
     error: str | None = field(default=None)
 
+    @property
+    def signatures(self) -> dict[str, int]:
+        """How often each of our versions signed it."""
+        if self.key_version is None:
+            return {}
+        refused = self.canary_attempts or 0
+        if self.canary is None or self.canary == self.key_version or not refused:
+            return {self.key_version: max(1, self.attempts)}
+        others = self.attempts - refused
+        return {self.canary: refused, self.key_version: max(1, others)}
+
 
 class Observer(Protocol):
     """Is told of each exchange, once, when it has ended. It must not fail."""

@@ -156,13 +156,8 @@ class Metrics:
 
     def _count_keys(self, record: ExchangeRecord) -> None:
         client = record.client
-        if record.key_version is not None:
-            signatures = max(1, record.attempts)
-            if record.canary is not None and record.canary_attempts:
-                tried = record.canary_attempts
-                self._signatures.labels(client, record.canary).inc(tried)
-                signatures -= tried
-            self._signatures.labels(client, record.key_version).inc(signatures)
+        for version, times in record.signatures.items():
+            self._signatures.labels(client, version).inc(times)
         if record.verified_by is not None:
             self._verifications.labels(client, record.verified_by, VERIFIED).inc()
         elif record.code in _JUDGEMENTS:

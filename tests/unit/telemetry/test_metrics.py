@@ -392,10 +392,11 @@ def test_two_keys_of_one_version_are_told_as_one():
 def test_signatures_of_a_repeated_canary_count_for_both_versions(metrics):
     metrics(exchange(key_version="1", canary="2", attempts=3, canary_attempts=1))
     metrics(exchange(key_version="2", canary="2", attempts=1))
+    metrics(exchange(key_version="2", canary="2", attempts=2, canary_attempts=2))
     metrics(exchange(key_version="1", canary="2", attempts=1, canary_attempts=0))
     assert counted(metrics, "gateway_signatures_total") == {
         ("hk", "1"): 3,
-        ("hk", "2"): 2,
+        ("hk", "2"): 4,
     }
 
 
