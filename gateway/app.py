@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ from gateway.edge.inbound import Inbound, Service
 from gateway.edge.listener import Listener, listening
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
-from gateway.events import ExchangeRecord
+from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.keys.backends.known import known_homes
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
@@ -125,6 +125,34 @@ class Telemetry:
             consequence="new connections go on with those loaded before",
         )
         self.audit.note("certificates_refused", setting=setting, reason=reason)
+
+    def canary_judged(self, client: str, key_version: str, *, failed: bool) -> None:
+        """Note an exchange that tells of a canary, or of the version beside it."""
+        self.metrics.canary_judged(client, key_version, failed=failed)
+
+    def canary_halted(self, client: str, halt: CanaryHalt) -> None:
+        """Note that the earlier version signs everything from now on, and why."""
+        self.metrics.canary_halted(client)
+        self.events.canary_halted(client, halt)
+        self.audit.note(
+            "canary_halted",
+            client=client,
+            reason=halt.reason,
+            source={"signs": [halt.key_version, halt.other_version]},
+            target={"signs": [halt.other_version]},
+            evidence=asdict(halt),
+        )
+
+    def canary_halt_not_kept(self, client: str, reason: str) -> None:
+        """Note that only this process knows of it."""
+        self.events.event(
+            "canary_halt_not_kept",
+            client=client,
+            reason=reason,
+            consequence="other processes, and this one when it is started again, try "
+            "the canary once more; change the ring where it comes from",
+        )
+        self.audit.note("canary_halt_not_kept", client=client, reason=reason)
 
     def breaker_changed(self, client: str, state: BreakerState) -> None:
         """Note that a client's breaker opened, is probing, or closed."""

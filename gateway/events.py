@@ -27,7 +27,10 @@ class ExchangeRecord:
         seconds: from the request's head until its answer is ready to be written.
         upstream_seconds: the part spent waiting for AlipayHK; None if not asked.
         attempts: how often it was signed and given to the network.
-        key_version: the partner's version that signed; None if nothing was.
+        key_version: the partner's version that signed last; None if nothing was.
+        canary: the partner's version that was tried on it; None if none was.
+        canary_attempts: of the attempts, those that the canary signed, where the
+            earlier version signed the others; else None.
         verified_by: the platform's version that verified; None if none did.
         encrypted_to: the platform's version that the request was encrypted to.
         decrypted_by: the partner's version that decrypted the answer.
@@ -56,6 +59,8 @@ class ExchangeRecord:
     upstream_seconds: float | None = None
     attempts: int = 0
     key_version: str | None = None
+    canary: str | None = None
+    canary_attempts: int | None = None
     verified_by: str | None = None
     encrypted_to: str | None = None
     decrypted_by: str | None = None
@@ -70,6 +75,17 @@ class ExchangeRecord:
     response_sha256: str | None = None
     error: str | None = field(default=None)
 
+    @property
+    def signatures(self) -> dict[str, int]:
+        """How often each of our versions signed it."""
+        if self.key_version is None:
+            return {}
+        refused = self.canary_attempts or 0
+        if self.canary is None or self.canary == self.key_version or not refused:
+            return {self.key_version: max(1, self.attempts)}
+        others = self.attempts - refused
+        return {self.canary: refused, self.key_version: max(1, others)}
+
 
 class Observer(Protocol):
     """Is told of each exchange, once, when it has ended. It must not fail."""
@@ -77,3 +93,38 @@ class Observer(Protocol):
     def __call__(self, record: ExchangeRecord) -> None:
         """Take note of a finished exchange."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryHalt:
+    """A canary was ended, because its key failed more than the one beside it.
+
+    Attributes:
+        key_version: the version that was tried.
+        generation: of the ring whose canary it was.
+        share: of the exchanges that it signed at the end, from 0 to 1.
+        exchanges: how many of its exchanges were judged.
+        failures: in how many of them its signature was refused, or the answer could
+            not be decrypted.
+        other_version: the version that signs everything from now on.
+        other_exchanges: how many of that one's exchanges were judged meanwhile.
+        other_failures: how many of them failed in the same way.
+    """
+
+    key_version: str
+    generation: int
+    share: float
+    exchanges: int
+    failures: int
+    other_version: str | None
+    other_exchanges: int
+    other_failures: int
+
+    @property
+    def reason(self) -> str:
+        """Say it in words."""
+        return (
+            f"{self.failures} of {self.exchanges} exchanges with version "
+            f"{self.key_version} failed for its key, and {self.other_failures} of "
+            f"{self.other_exchanges} with version {self.other_version}"
+        )

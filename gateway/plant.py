@@ -34,6 +34,7 @@ from gateway.relay.breaker import Breaker, BreakerSettings, BreakerState
 from gateway.relay.exchange import Relay
 from gateway.relay.routes import Client, Route, Routes
 from gateway.relay.selftest import self_test
+from gateway.wayback import CanaryListener, WayBack
 
 _ENCRYPTS: Final = {
     Encryption.OFF: False,
@@ -62,7 +63,7 @@ CLOCK: Final = SystemClock()
 ENTROPY: Final = os.urandom
 
 
-class PlantListener(KeyringListener, CertificatesListener, Protocol):
+class PlantListener(KeyringListener, CertificatesListener, CanaryListener, Protocol):
     """Is told what happens in a plant beside its exchanges."""
 
     def breaker_changed(self, client: str, state: BreakerState) -> None:
@@ -81,7 +82,7 @@ class Plant:
         settings: the configuration.
         memory: the bytes of bodies that may be held.
         homes: where private keys may live; they outlive the plant.
-        listener: is told of keyrings, certificates and breakers.
+        listener: is told of keyrings, certificates, canaries and breakers.
         before: the plant that this one is to replace. No keyring may be older than
             the one it uses, and the listener hears nothing until `tell`.
     """
@@ -106,6 +107,11 @@ class Plant:
             asyncio.get_running_loop().create_future()
         )
         self._certificates: dict[str, Certificates] = {}
+        self._ways_back = {
+            client.name: (before.way_back(client) if before else None)
+            or WayBack(client.name, KeyringFolder(client.keyring), listener)
+            for client in settings.clients
+        }
         self._stores = {
             client.name: KeyStore(
                 client.name,
@@ -114,6 +120,7 @@ class Plant:
                 listener,
                 now=CLOCK.now,
                 at_least=before.generation(client) if before else 0,
+                halted=self._ways_back[client.name].reason,
                 quiet=before is not None,
             )
             for client in settings.clients
@@ -190,6 +197,13 @@ class Plant:
                 return ring.generation
         return 0
 
+    def way_back(self, client: config.Client) -> WayBack | None:
+        """Give what the same client saw of its same keyring's canary; else None."""
+        for each in self.settings.clients:
+            if (each.name, each.keyring) == (client.name, client.keyring):
+                return self._ways_back[each.name]
+        return None
+
     def breaker(self, client: config.Client) -> Breaker | None:
         """Give the same client's breaker, if it is to the same host; else None."""
         for each in self.settings.clients:
@@ -222,7 +236,19 @@ class Plant:
             for setting, each in self._certificates.items()
             if each.problem is not None
         ]
-        return rings + certificates
+        return rings + self._halted() + certificates
+
+    def _halted(self) -> list[str]:
+        rings = [(name, store.ring) for name, store in self._stores.items()]
+        return [
+            f"{name}: the canary of partner version {ring.canary.version} is over, and "
+            f"the version before it signs everything: {ring.canary.halted}. See that "
+            "AlipayHK has registered that version, then try it again (`gateway keys "
+            f"activate {ring.canary.version} --canary 5%`), or take it back (`gateway "
+            "keys rollback`)"
+            for name, ring in rings
+            if ring and ring.canary and ring.canary.halted
+        ]
 
     async def _run(self) -> None:
         with ExitStack() as stack:
@@ -333,6 +359,8 @@ class Plant:
             each.reuse_content_key,
             self._breakers[each.name],
             each.retries,
+            each.signature_refusal_codes,
+            self._ways_back[each.name].watch,
         )
 
     def _breaker(self, client: config.Client) -> Breaker:

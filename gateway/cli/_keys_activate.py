@@ -10,18 +10,26 @@ gateway signs with it within a second. With --at it is planned: every gateway th
 the ring by then changes over at that second, by itself. --overlap says how long the
 key before is kept from then on: it is destroyed by itself at the end.
 
+With --canary it is not active yet: it signs only a share of the exchanges, and where
+AlipayHK does not take its signature the gateway goes back by itself. Without --canary,
+the same command completes it.
+
 Examples:
   gateway keys activate 2 --dry-run       what would change
   gateway keys activate 2                 our version 2 signs from now on
   gateway keys activate 2 --overlap 48h   and version 1 is destroyed in two days
   gateway keys activate 2 --at 2031-12-01T02:00:00Z --overlap 48h
                                           the same, from that moment on
+  gateway keys activate 2 --canary 5%     2 signs 5 % of the exchanges, 1 the rest
+  gateway keys activate 2 --canary 5%,25%,100% --every 1h
+                                          and more of them each hour
   gateway keys activate 2 --platform      AlipayHK's version 2 is encrypted to
   gateway keys activate 2 --use sign      where version 2 has a pair for each use
 """
 
 import argparse
 
+from gateway.cli._canary import add_canary, check_options, tried
 from gateway.cli._keys_change import (
     add_at,
     add_version,
@@ -41,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `gateway keys activate`."""
     add_version(parser)
     add_at(parser)
+    add_canary(parser)
     parser.add_argument(
         "--overlap",
         type=duration,
@@ -53,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Activate the key that is named, or plan to."""
     refuse_past(arguments)
+    check_options(arguments)
     key, overlap = which(arguments), arguments.overlap
 
     def planned(before: Manifest) -> Manifest:
@@ -62,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         after = activate(before, *key)
         return after if overlap is None else keep_for(before, after, clock(), overlap)
 
+    if arguments.canary is not None:
+        return carry_out(arguments, lambda before: tried(before, key, arguments))
     if arguments.at is not None:
         return carry_out(arguments, planned)
     return carry_out(arguments, taken, KeyState.ACTIVE)

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from gateway.cli import _canary
 from gateway.cli._ring import add_ring, add_which, clock, folder_of, manifest_of
 from gateway.cli._times import moment
 from gateway.cli._witness import witness_of
@@ -207,6 +208,8 @@ def _lines(done: Changed) -> Iterator[str]:
             says = meaning(change, done.ring)
             yield f"{name}: {before} -> {state}; {says}"
         yield from (f"{name}: {plan}" for plan in _planned(change))
+        canary = _canary.told(change, done.ring, clock())
+        yield from (f"{name}: {line}" for line in canary)
     if not (done.dry_run and done.changes):
         yield f"{done.folder} is at generation {done.ring.generation}."
     if lacks := done.ring.missing():
@@ -245,6 +248,7 @@ def _as_json(done: Changed) -> dict[str, object]:
                 "after": change.after.state,
                 "does": _duties(change, done.ring),
                 "planned": _plans(change.after),
+                "canary": _canary.as_json(change.after),
             }
             for change in done.changes
         ],

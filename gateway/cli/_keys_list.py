@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from gateway.cli import UsageError
+from gateway.cli import UsageError, _canary
 from gateway.cli._keys_table import Row, plans, table
 from gateway.cli._live import LiveClient, LivePage, add_live, ask
 from gateway.cli._ring import (
@@ -77,12 +77,14 @@ def run(arguments: argparse.Namespace) -> int:
         Row.of(each, ring, period, now, keys)
         for each in held(folder, _settled(manifest, now), arguments.homes)
     ]
+    canary = _canary.standing(folder, manifest)
     strays = unnamed(folder, manifest)
     if arguments.json:
         facts = {
             "keyring": str(folder),
             "generation": manifest.generation,
             "keys": [each.facts() for each in rows],
+            "canary": canary,
             "unnamed_files": strays,
             "problems": problems,
             "live": live.facts() if live else None,
@@ -93,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     if live:
         print(_beside(live, manifest.generation))
     print(table(rows, live=live is not None))
-    for line in plans(rows):
+    for line in (*plans(rows), *_canary.as_text(canary)):
         print(line)
     for name in strays:
         print(f"{folder / name}: no entry names it; delete it if nothing needs it")

@@ -18,6 +18,7 @@ from gateway.config.values import (
     Name,
     Offset,
     Origin,
+    ResultCode,
     Seconds,
     SecondsOrNone,
     SubjectName,
@@ -31,6 +32,7 @@ from gateway.keys.inventory import Cryptoperiod
 from gateway.protocol import HONG_KONG
 from gateway.protocol.messages import JSON_UTF8
 from gateway.protocol.outgoing import check_client_id
+from gateway.protocol.results import SIGNATURE_REFUSALS
 
 
 class Encryption(StrEnum):
@@ -121,6 +123,9 @@ class Client(Section):
     send_key_version: bool = True
     encrypted_content_type: MediaType = JSON_UTF8
     reuse_content_key: bool = False
+    signature_refusal_codes: Annotated[tuple[ResultCode, ...], Field(min_length=1)] = (
+        SIGNATURE_REFUSALS
+    )
     tls: Tls = Tls()
 
     @property

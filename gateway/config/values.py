@@ -18,6 +18,7 @@ from pydantic import (
 
 from gateway import documents
 from gateway.protocol.outgoing import check_target
+from gateway.protocol.results import check_code
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _OFFSET: Final = re.compile(r"([+-])(\d\d):(\d\d)", re.ASCII)
@@ -247,6 +248,7 @@ SubjectName = Annotated[str, AfterValidator(_subject_name)]
 Target = Annotated[str, AfterValidator(_path)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Offset = Annotated[timezone, BeforeValidator(_offset)]
+ResultCode = Annotated[str, AfterValidator(check_code)]
 MediaType = Annotated[str, AfterValidator(_content_type)]
 Count = Annotated[int, Field(ge=1, le=1 << 20)]
 Name = Annotated[str, AfterValidator(name)]

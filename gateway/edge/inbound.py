@@ -38,9 +38,10 @@ from gateway.errors import (
 )
 from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
-from gateway.relay.exchange import Answer, Relay
+from gateway.relay.exchange import Relay
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Route
+from gateway.relay.trial import Answer
 
 _NOT_POST: Final = "Every call of this gateway is a POST."
 _METHOD: Final = re.compile(r"'[A-Za-z]{1,20} /")

@@ -13,7 +13,7 @@ splits it. Which key may do what is decided here and nowhere else:
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -143,6 +143,12 @@ class Keyring:
         if self.later is None or self.due is None or now < self.due:
             return self
         return self.later(now)
+
+    def with_canary_halted(self, reason: str) -> "Keyring":
+        """Give the same ring with a canary that signs nothing, for this reason."""
+        if self.canary is None or self.canary.halted is not None:
+            return self
+        return replace(self, canary=replace(self.canary, halted=reason))
 
     @property
     def signer(self) -> PrivateKey:

@@ -62,6 +62,8 @@ class KeyStore:
         listener: is told of each success and failure.
         now: gives the present moment, aware, by which planned steps are due.
         at_least: the lowest generation that is taken up.
+        halted: gives why a ring's canary is to sign nothing more, at any time, though
+            its source does not say so; None while it may.
         quiet: tell the listener nothing until `tell` is called.
     """
 
@@ -74,6 +76,7 @@ class KeyStore:
         *,
         now: Callable[[], datetime],
         at_least: int = 0,
+        halted: Callable[[Keyring], str | None] = lambda _: None,
         quiet: bool = False,
     ) -> None:
         self.client = client
@@ -83,12 +86,20 @@ class KeyStore:
         self._accept = accept
         self._listener = listener
         self._at_least = at_least
+        self._halted = halted
         self._telling = not quiet
-        self.ring: Keyring | None = None
-        """The ring in use, if one could be loaded yet."""
+        self._ring: Keyring | None = None
         self._seen: object = None
         self.problem: str | None = "the keyring is not loaded yet"
         """Why the source's present content is not in use; None if it is."""
+
+    @property
+    def ring(self) -> Keyring | None:
+        """The ring in use, if one could be loaded yet."""
+        ring = self._ring
+        if ring is not None and (reason := self._halted(ring)) is not None:
+            ring = self._ring = ring.with_canary_halted(reason)
+        return ring
 
     @property
     def current(self) -> Keyring:
@@ -97,16 +108,16 @@ class KeyStore:
         Raises:
             KeyUnavailable: no ring could be loaded yet.
         """
-        if self.ring is None:
+        if (ring := self.ring) is None:
             msg = f"The keyring of client {self.client} could not be loaded."
             raise KeyUnavailable(msg)
-        return self.ring
+        return ring
 
     def tell(self) -> None:
         """Tell the listener what is in use, and from now on of each change."""
         self._telling = True
-        if self.ring is not None:
-            self._listener.loaded(self.client, self.ring)
+        if (ring := self.ring) is not None:
+            self._listener.loaded(self.client, ring)
         if self.problem is not None:
             self._listener.failed(self.client, self.problem)
 
@@ -136,16 +147,15 @@ class KeyStore:
 
     def advance(self) -> None:
         """Take the planned steps that are due."""
-        if (
-            self.ring is not None
-            and (ring := self.ring.at(self._now())) is not self.ring
-        ):
-            self._use(ring)
+        if (ring := self.ring) is not None:
+            later = ring.at(self._now())
+            if later is not ring:
+                self._use(later)
 
     def _use(self, ring: Keyring) -> None:
-        self.ring = ring
+        self._ring = ring
         if self._telling:
-            self._listener.loaded(self.client, ring)
+            self._listener.loaded(self.client, self.ring or ring)
 
     def _now(self) -> datetime:
         """Give the latest moment that was seen: no step is untaken by a clock."""

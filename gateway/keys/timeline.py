@@ -12,6 +12,7 @@ from gateway.keys import schedule
 from gateway.keys.changes import Party
 from gateway.keys.formats import fingerprint
 from gateway.keys.keyring import Canary, Keyring
+from gateway.keys.locations import FILE, scheme_of
 from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import HELD, KeyInfo
 from gateway.keys.ports import PrivateKey
@@ -56,7 +57,7 @@ class Timeline:
     def ring(self, now: datetime) -> Keyring:
         """Give the ring of the states as they stand, up to the next planned step."""
         partner = [
-            (info_of(entry, Party.PARTNER, public, _home(key)), key)
+            (info_of(entry, Party.PARTNER, public), key)
             for entry, public, key in zip(
                 self.manifest.partner, self.ours, self.pairs, strict=True
             )
@@ -82,16 +83,13 @@ class Timeline:
         return None
 
 
-def info_of(
-    entry: Entry, party: Party, public: PublicKey | None, home: str = "file"
-) -> KeyInfo:
+def info_of(entry: Entry, party: Party, public: PublicKey | None) -> KeyInfo:
     """Give what is known of one entry.
 
     Args:
         entry: as its manifest has it.
         party: whose it is.
         public: its key; None where that cannot be known.
-        home: the scheme of where its private half, or it, lives.
     """
     digest = fingerprint(public.rsa) if public else entry.fingerprint
     return KeyInfo(
@@ -102,10 +100,6 @@ def info_of(
         public,
         staged=entry.processes_early,
         life=entry.life,
-        home=home,
+        home=scheme_of(entry.key) if entry.key else FILE,
         plans=entry.plans,
     )
-
-
-def _home(key: PrivateKey | None) -> str:
-    return getattr(key, "home", "file")

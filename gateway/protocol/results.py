@@ -12,6 +12,13 @@ from typing import Final, TypeAlias
 from gateway.errors import InvalidRequest
 
 REFUSALS: Final = frozenset({"F", "U"})
+
+SIGNATURE_REFUSALS: Final = (
+    *("INVALID_SIGNATURE", "SIGNATURE_INVALID", "KEY_NOT_FOUND"),
+    *("ILLEGAL_SIGN", "INVALID_SIGN"),
+)
+"""Codes by which AlipayHK's sister products refuse a signature. Its own are nowhere."""
+
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ENVELOPES: Final = ("resultInfo", "result")
 
@@ -31,6 +38,18 @@ class Result:
 
     status: str
     code: str
+
+
+def check_code(text: str) -> str:
+    """Give `text` back if it could be a resultCode.
+
+    Raises:
+        ValueError: it could not.
+    """
+    if not _CODE.fullmatch(text):
+        msg = "must be a resultCode, such as INVALID_SIGNATURE"
+        raise ValueError(msg)
+    return text
 
 
 def parse_object(body: bytes) -> JsonObject:

@@ -4,7 +4,8 @@
 * The outcome is unknown: only where the route says that AlipayHK acts once on the
   same requestId, and with the identical body.
 
-All attempts share one deadline, the shorter of the route's and the caller's own.
+All attempts share one deadline, the shorter of the route's and the caller's own; so
+does the repeat of a canary that was refused, see `gateway.relay.trial`.
 """
 
 from contextlib import nullcontext
@@ -13,7 +14,7 @@ from typing import Final
 
 from gateway.errors import ExchangeError, Outcome, Overloaded
 from gateway.events import ExchangeRecord
-from gateway.keys.keyring import Keyring
+from gateway.keys.ports import PrivateKey
 from gateway.protocol import (
     Draft,
     ReceivedResponse,
@@ -25,92 +26,98 @@ from gateway.protocol import (
     signature_base,
 )
 from gateway.relay.ports import Clock, Entropy
-from gateway.relay.routes import Call, Client, Route
+from gateway.relay.routes import Call, Route
 
 _PAUSE_S: Final = 0.1
 """The longest first pause; each further one may be twice as long."""
 
 
 class Delivery:
-    """Sends a draft and gives the answer, unverified, with the request it is to."""
+    """Sends an exchange's request. All of its attempts share one deadline.
 
-    def __init__(self, clock: Clock, entropy: Entropy) -> None:
-        self._clock = clock
-        self._entropy = entropy
+    Args:
+        clock: the deadline runs from now on.
+        entropy: makes pauses random.
+        route: where to.
+        call: has the caller's deadline.
+        record: counts the attempts.
+    """
 
-    async def __call__(
+    def __init__(
         self,
+        clock: Clock,
+        entropy: Entropy,
         route: Route,
-        ring: Keyring,
-        draft: Draft,
         call: Call,
         record: ExchangeRecord,
+    ) -> None:
+        self._clock = clock
+        self._entropy = entropy
+        self._route = route
+        self._patience = call.deadline
+        self._record = record
+        self._deadline = clock.monotonic() + route.timeout_s
+        if call.deadline is not None:
+            self._deadline = min(self._deadline, call.deadline)
+
+    def in_time(self) -> bool:
+        """Tell whether there is time left."""
+        return self._clock.monotonic() < self._deadline
+
+    async def __call__(
+        self, signer: PrivateKey, draft: Draft
     ) -> tuple[SignedMessage, ReceivedResponse]:
-        """Deliver a draft.
+        """Deliver a draft and give the answer, unverified, with the request it is to.
 
         Args:
-            route: where to.
-            ring: whose active key signs.
+            signer: signs each attempt.
             draft: what is signed, but for its time: each attempt has its own.
-            call: has the caller's deadline.
-            record: counts the attempts.
 
         Raises:
             ExchangeError: there is no whole answer. Once an attempt's outcome was
                 unknown, so is that of the exchange.
         """
-        deadline = self._clock.monotonic() + route.timeout_s
-        if call.deadline is not None:
-            deadline = min(deadline, call.deadline)
         unsettled: ExchangeError | None = None
         repeat = 0
         while True:
-            if repeat:
-                draft = replace(draft, time=self._time(route.client))
+            if self._record.attempts:
+                draft = replace(draft, time=self._time())
             try:
-                request = await self._sign(route.client, ring, draft, record)
-                return request, await self._send(route, request, deadline, call, record)
+                request = await self._sign(signer, draft)
+                return request, await self._send(request)
             except ExchangeError as error:
                 if error.outcome is Outcome.UNKNOWN:
                     unsettled = unsettled or error
                 pause = self._pause(repeat)
                 if (
-                    repeat == route.client.repeats
-                    or not route.may_repeat(error)
-                    or self._clock.monotonic() + pause >= deadline
+                    repeat == self._route.client.repeats
+                    or not self._route.may_repeat(error)
+                    or self._clock.monotonic() + pause >= self._deadline
                 ):
                     answered = error.outcome is Outcome.ANSWERED
                     raise (error if answered else unsettled or error) from error
             await self._clock.sleep(pause)
             repeat += 1
 
-    async def _sign(
-        self, client: Client, ring: Keyring, draft: Draft, record: ExchangeRecord
-    ) -> SignedMessage:
-        signer = ring.signer
+    async def _sign(self, signer: PrivateKey, draft: Draft) -> SignedMessage:
         signature = await signer.sign(signature_base(draft))
-        record.key_version = signer.public.version
-        version = signer.public.version if client.send_key_version else None
+        self._record.key_version = signer.public.version
+        named = self._route.client.send_key_version
+        version = signer.public.version if named else None
         return attach_signature(draft, signature, key_version=version)
 
-    async def _send(
-        self,
-        route: Route,
-        request: SignedMessage,
-        deadline: float,
-        call: Call,
-        record: ExchangeRecord,
-    ) -> ReceivedResponse:
+    async def _send(self, request: SignedMessage) -> ReceivedResponse:
+        client, record = self._route.client, self._record
         started = self._clock.monotonic()
-        if started >= deadline:
+        if started >= self._deadline:
             msg = "The caller's deadline passed before anything was sent."
             raise Overloaded(msg)
-        breaker = route.client.breaker
-        with breaker.attempt(call.deadline) if breaker else nullcontext():
+        breaker = client.breaker
+        with breaker.attempt(self._patience) if breaker else nullcontext():
             record.attempts += 1
             try:
-                received = await route.client.upstream.send(
-                    request, timeout_s=deadline - started
+                received = await client.upstream.send(
+                    request, timeout_s=self._deadline - started
                 )
             finally:
                 spent = self._clock.monotonic() - started
@@ -120,8 +127,8 @@ class Delivery:
             record.date_skew_s = (date - self._clock.now()).total_seconds()
         return received
 
-    def _time(self, client: Client) -> str:
-        return format_time(self._clock.now(), client.zone)
+    def _time(self) -> str:
+        return format_time(self._clock.now(), self._route.client.zone)
 
     def _pause(self, repeat: int) -> float:
         """Give a random pause: callers that failed together come back apart."""

@@ -2,21 +2,20 @@
 
     prepare → encrypt → sign → send → verify → decrypt
 
-`Relay._exchange` is those lines; everything else here serves them, and
-`gateway.relay.delivery` signs, sends and repeats. The bytes that are signed are the bytes that are sent, and the bytes that were verified are the
-bytes that are passed back.
+`Relay._exchange` is those lines; everything else here serves them. Which key signs is
+`gateway.relay.trial`'s to say, and `gateway.relay.delivery` signs, sends and repeats.
+The bytes that are signed are the bytes that are sent, and the bytes that were verified
+are the bytes that are passed back.
 """
-
-from dataclasses import dataclass, field
 
 from gateway.errors import InvalidRequest, KeyUnavailable, ResponseStale
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Keyring
+from gateway.keys.ports import PrivateKey
 from gateway.protocol import (
     CONTENT_KEY_BYTES,
     Draft,
     Freshness,
-    Headers,
     ReceivedResponse,
     SignedMessage,
     UnsignedRefusal,
@@ -33,21 +32,7 @@ from gateway.protocol.outgoing import check_target
 from gateway.relay.delivery import Delivery
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Client, Route
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back to the service.
-
-    Attributes:
-        headers: AlipayHK's, all of them; the edge picks those that are passed on.
-        verified: False for an unsigned refusal.
-    """
-
-    status: int
-    headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
-    verified: bool = True
+from gateway.relay.trial import Answer, Terms, carry_out
 
 
 class Relay:
@@ -56,7 +41,6 @@ class Relay:
     def __init__(self, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
         self._entropy = entropy
-        self._delivery = Delivery(clock, entropy)
 
     async def exchange(
         self, route: Route, call: Call, record: ExchangeRecord
@@ -89,12 +73,18 @@ class Relay:
         if content_key is not None:
             draft = _encrypt(client, ring, draft, content_key)
             record.encrypted_to = ring.recipient.version
-        request, received = await self._delivery(route, ring, draft, call, record)
-        response = self._verify(client, ring, request, received, record)
-        if isinstance(response, UnsignedRefusal):
-            return _refused(response, record)
-        body = await _decrypt(client, ring, response, content_key, record)
-        return _verified(response, body, record)
+        delivery = Delivery(self._clock, self._entropy, route, call, record)
+
+        async def attempt(signer: PrivateKey) -> Answer:
+            request, received = await delivery(signer, draft)
+            response = self._verify(client, ring, request, received, record)
+            if isinstance(response, UnsignedRefusal):
+                return _refused(response, record)
+            body = await _decrypt(client, ring, response, content_key, record)
+            return _verified(response, body, record)
+
+        terms = Terms(client.signature_refusal_codes, delivery.in_time)
+        return await carry_out(attempt, ring, client.canary, terms, record)
 
     def _prepare(self, client: Client, call: Call) -> Draft:
         return draft_request(
@@ -193,4 +183,4 @@ def _verified(
 
 def _refused(response: UnsignedRefusal, record: ExchangeRecord) -> Answer:
     record.result_code = response.result.code
-    return Answer(response.status, response.headers, response.body, verified=False)
+    return Answer(response.status, response.headers, response.body, response.result)

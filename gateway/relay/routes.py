@@ -16,7 +16,9 @@ from gateway.errors import (
 )
 from gateway.protocol import HONG_KONG
 from gateway.protocol.messages import JSON_UTF8
+from gateway.protocol.results import SIGNATURE_REFUSALS
 from gateway.relay.breaker import Breaker
+from gateway.relay.canary import CanaryWatch
 from gateway.relay.ports import Keyrings, Upstream
 
 
@@ -50,6 +52,9 @@ class Client:
             the one in their own header (protocol.md 3: a setting, off by default).
         breaker: stops attempts while AlipayHK cannot be reached; None for none.
         repeats: how many times an exchange may be tried again.
+        signature_refusal_codes: the resultCodes of AlipayHK's unsigned refusals that
+            say that it does not accept the signature.
+        canary: watches over a key of ours that is tried.
     """
 
     name: str
@@ -63,6 +68,8 @@ class Client:
     reuse_content_key: bool = False
     breaker: Breaker | None = None
     repeats: int = 0
+    signature_refusal_codes: tuple[str, ...] = SIGNATURE_REFUSALS
+    canary: CanaryWatch = field(default_factory=CanaryWatch, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,9 @@ async def self_test(ring: Keyring, entropy: Entropy) -> None:
             passing = suppress(KeyUnavailable) if key is not signer else nullcontext()
             with passing:
                 await _test_decryption(signer, key, entropy)
+        if ring.canary is not None:
+            tried = ring.canary.key
+            await _test_response(tried, await _test_request(tried))
         if ring.active_recipient is not None:
             encrypt(request.draft, entropy(CONTENT_KEY_BYTES), ring.active_recipient)
     except (ExchangeError, ValueError) as error:

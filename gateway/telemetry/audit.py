@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from gateway.keys.keyring import Keyring
 from gateway.keys.model import KeyInfo
+from gateway.telemetry.log import canary_of
 
 
 class AuditWatch:
@@ -60,6 +61,7 @@ def facts_of(ring: Keyring | None) -> dict[str, object] | None:
         "generation": ring.generation,
         "partner": _keys(ring.partner),
         "platform": _keys(ring.platform),
+        **canary_of(ring),
     }
 
 

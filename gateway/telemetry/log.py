@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Final, TextIO
 
-from gateway.events import ExchangeRecord
+from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.telemetry.lines import Lines
 
@@ -56,6 +56,16 @@ class EventLog:
             generation=ring.generation,
             signs=_version(ring),
             verifies=[key.version for key in ring.verifiers],
+            **canary_of(ring),
+        )
+
+    def canary_halted(self, client: str, halt: CanaryHalt) -> None:
+        """Note that the earlier version signs everything from now on, and why."""
+        self.event(
+            "canary_halted",
+            client=client,
+            **asdict(halt),
+            consequence=f"version {halt.other_version} signs every exchange",
         )
 
     def failed(self, client: str, reason: str) -> None:
@@ -66,6 +76,16 @@ class EventLog:
             reason=reason,
             consequence="the last good keyring, if there is one, stays in use",
         )
+
+
+def canary_of(ring: Keyring) -> dict[str, object]:
+    """Give what there is to tell of a ring's canary; nothing where it has none."""
+    canary = ring.canary
+    if canary is None:
+        return {}
+    share = 0.0 if canary.halted else canary.share
+    fields = {"canary": canary.version, "canary_share": share}
+    return fields | ({"canary_halted": canary.halted} if canary.halted else {})
 
 
 def _version(ring: Keyring) -> str | None:

@@ -13,7 +13,7 @@ from prometheus_client import (
 from prometheus_client.exposition import generate_latest
 
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
-from gateway.keys.keyring import Keyring
+from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -108,6 +108,20 @@ class Metrics:
             "Connections closed at once, because there were too many.",
             "",
         )
+        self._canary_share = self._gauge(
+            "gateway_canary_share",
+            "The part of the exchanges that a key on trial signs, from 0 to 1.",
+            "client key_version",
+        )
+        self._canary_halted = self._gauge(
+            "gateway_canary_halted", "1 where a key on trial was given up.", "client"
+        )
+        self._canary_exchanges = self._counter(
+            "gateway_canary_exchanges",
+            "Exchanges by how a version's key fared, while one is on trial.",
+            "client key_version result",
+        )
+        self._canaries: dict[str, str] = {}
         self._certificates = self._counter(
             "gateway_tls_reload_failures",
             "Changed TLS files that were refused; those before stay in use.",
@@ -142,9 +156,8 @@ class Metrics:
 
     def _count_keys(self, record: ExchangeRecord) -> None:
         client = record.client
-        if record.key_version is not None:
-            signatures = max(1, record.attempts)
-            self._signatures.labels(client, record.key_version).inc(signatures)
+        for version, times in record.signatures.items():
+            self._signatures.labels(client, version).inc(times)
         if record.verified_by is not None:
             self._verifications.labels(client, record.verified_by, VERIFIED).inc()
         elif record.code in _JUDGEMENTS:
@@ -205,10 +218,32 @@ class Metrics:
         """Note the generation that is in use."""
         self._generation.labels(client).set(ring.generation)
         self._failures.labels(client)  # at zero, so that an alert sees the first
+        self._show_canary(client, ring.canary)
 
     def failed(self, client: str, reason: str) -> None:  # noqa: ARG002 - a listener
         """Count a keyring that was refused."""
         self._failures.labels(client).inc()
+
+    def canary_judged(self, client: str, key_version: str, *, failed: bool) -> None:
+        """Count an exchange that tells of a canary, or of the version beside it."""
+        result = "failed" if failed else VERIFIED
+        self._canary_exchanges.labels(client, key_version, result).inc()
+
+    def canary_halted(self, client: str) -> None:
+        """Note that a canary signs nothing more."""
+        self._canary_halted.labels(client).set(1)
+        if client in self._canaries:
+            self._canary_share.labels(client, self._canaries[client]).set(0)
+
+    def _show_canary(self, client: str, canary: Canary | None) -> None:
+        if before := self._canaries.pop(client, None):
+            self._canary_share.remove(client, before)
+        if canary is not None:
+            self._canaries[client] = canary.version
+            self._canary_share.labels(client, canary.version).set(canary.share)
+        self._canary_halted.labels(client).set(0)
+        if canary is not None and canary.halted:
+            self.canary_halted(client)
 
     def expose(self) -> bytes:
         """Give all metrics in Prometheus' text format."""

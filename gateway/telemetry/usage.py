@@ -114,11 +114,12 @@ class KeyUsage:
 
 def _used(record: ExchangeRecord) -> Iterator[tuple[Which, int]]:
     """Give what an exchange used, each with how often."""
-    for party, version, use, times in (
-        (Party.PARTNER, record.key_version, Use.SIGN, max(1, record.attempts)),
-        (Party.PLATFORM, record.encrypted_to, Use.ENCRYPT, 1),
-        (Party.PLATFORM, record.verified_by, Use.VERIFY, 1),
-        (Party.PARTNER, record.decrypted_by, Use.DECRYPT, 1),
+    for version, times in record.signatures.items():
+        yield Which(record.client, Party.PARTNER, version, Use.SIGN), times
+    for party, used, use in (
+        (Party.PLATFORM, record.encrypted_to, Use.ENCRYPT),
+        (Party.PLATFORM, record.verified_by, Use.VERIFY),
+        (Party.PARTNER, record.decrypted_by, Use.DECRYPT),
     ):
-        if version is not None:
-            yield Which(record.client, party, version, use), times
+        if used is not None:
+            yield Which(record.client, party, used, use), 1

@@ -71,6 +71,7 @@ BEFORE = {
     "public 2": ["generate"],
     "destroy 1": ["generate", "activate 2"],
     "destroy 1 --platform": ["import alipayhk.pem --activate"],
+    "activate 2 --canary": ["generate"],
     "destroy 3": ["generate", "activate 2", "generate"],
     "compromise 3": ["generate", "generate"],
     "compromise 3 --platform": ["import alipayhk.pem --version 3"],
@@ -502,6 +503,7 @@ def test_changes_are_told_to_programs_too(ringed):
             "after": "deactivated",
             "does": ["verify"],
             "planned": {},
+            "canary": [],
         }
     ]
     assert facts["missing"] == ["a platform key that is active to encrypt"]

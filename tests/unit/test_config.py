@@ -23,6 +23,7 @@ from gateway.config import (
 )
 from gateway.config.sections import Admin, Audit, Breaker, Rate
 from gateway.documents import DocumentError
+from gateway.protocol.results import SIGNATURE_REFUSALS
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
 
@@ -217,6 +218,7 @@ DEFAULTS = {
     "client.send_key_version": True,
     "client.encrypted_content_type": "application/json; charset=UTF-8",
     "client.reuse_content_key": False,
+    "client.signature_refusal_codes": SIGNATURE_REFUSALS,
     "client.tls": Tls(ca_file=None, certificate=None, private_key=None),
     "tls.ca_file": None,
     "tls.certificate": None,
@@ -480,6 +482,7 @@ GOOD = [
     ),
     ("client.encrypted_content_type", "a/b;c=d", "a/b;c=d"),
     ("client.reuse_content_key", True, True),
+    ("client.signature_refusal_codes", ["BAD_SIG", "a.b-1"], ("BAD_SIG", "a.b-1")),
     ("client.tls", {}, Tls()),
     ("route.path", "/", "/"),
     ("route.path", "/..pay/pay./...", "/..pay/pay./..."),
@@ -620,6 +623,8 @@ BAD = [
     ("client.encrypted_content_type", "text/plain\r\nX: y", MEDIA),
     ("client.encrypted_content_type", "text/plain; é", MEDIA),
     ("client.reuse_content_key", "2", "must be true or false"),
+    ("client.signature_refusal_codes", [], "at least one is needed"),
+    ("client.signature_refusal_codes", "INVALID_SIGNATURE", "must be a list"),
     ("client.tls", None, "must be a mapping of keys to values"),
     ("route.path", "pay", TARGET),
     ("route.path", "", TARGET),
@@ -685,6 +690,13 @@ def test_a_bad_value_is_refused_at_its_place(refused, place, given, message):
     found = refused(with_value(place, given))
     assert list(found) == [where(place)]
     assert message in found[where(place)]
+
+
+@pytest.mark.parametrize("code", ["", "BAD SIG", "X" * 65])
+def test_what_could_not_be_a_result_code_is_refused_at_its_place(refused, code):
+    found = refused(with_value("client.signature_refusal_codes", ["FINE", code]))
+    assert list(found) == ["clients[0].signature_refusal_codes[1]"]
+    assert "must be a resultCode" in str(found)
 
 
 @pytest.mark.parametrize("place", DEFAULTS)

@@ -58,6 +58,8 @@ def as_written(field):
             text = str(value).lower()
         case float(value):
             text = f"{value:g}"
+        case tuple(values) if type(values) is tuple:
+            text = ", ".join(map(str, values))
         case timezone() as value:
             text = str(value).removeprefix("UTC")
         case value:

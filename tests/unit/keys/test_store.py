@@ -1,13 +1,14 @@
 """The keyring in use: swapped whole or not at all, and the watch over its source."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from gateway.errors import KeyringError, KeyUnavailable, Outcome
 from gateway.keys import store as stores
-from gateway.keys.keyring import Keyring
+from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.store import KeyStore
 
 
@@ -477,3 +478,51 @@ async def test_the_watch_ends_when_it_is_cancelled(store):
 
 def test_a_change_is_taken_up_within_a_second():
     assert 0 < stores.POLL_SECONDS * 2 < 1
+
+
+# --- a canary that is over ----------------------------------------------------
+
+
+async def test_a_canary_is_over_at_once_whatever_the_source_says(
+    source, self_test, listener
+):
+    over = {}
+    store = KeyStore(
+        "hk",
+        source,
+        self_test,
+        listener,
+        now=Clock(),
+        halted=lambda ring: over.get(ring.generation),
+    )
+    source.content = replace(ring(1), canary=Canary(None, 0.5))
+    await store.reload()
+    assert store.current.canary.halted is None
+    over[1] = "it failed"
+    assert store.current.canary.halted == "it failed"
+    assert store.current is store.ring
+    await store.reload()
+    assert store.ring.canary.halted == "it failed"
+    source.content = replace(ring(2), canary=Canary(None, 0.5))
+    await store.reload()
+    assert store.ring.canary.halted is None
+
+
+async def test_a_planned_step_brings_back_no_canary_that_is_over(
+    source, self_test, listener
+):
+    clock = Clock()
+    grown = replace(ring(1), canary=Canary(None, 1.0))
+    source.content = replace(
+        ring(1), canary=Canary(None, 0.5), due=clock.now, later=lambda _: grown
+    )
+    store = KeyStore(
+        "hk", source, self_test, listener, now=clock, halted=lambda _: "it failed"
+    )
+    await store.reload()
+    assert (store.ring.canary.share, store.ring.canary.halted) == (1.0, "it failed")
+
+
+def test_a_ring_without_a_canary_has_none_to_end():
+    plain = ring(1)
+    assert plain.with_canary_halted("why") is plain

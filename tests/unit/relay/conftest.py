@@ -5,12 +5,13 @@
 
 import base64
 import re
+from dataclasses import replace
 from urllib.parse import unquote_to_bytes
 
 import pytest
 
 from gateway.events import ExchangeRecord
-from gateway.keys.keyring import Keyring
+from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey, sign, unwrap
 from gateway.relay.exchange import Relay
@@ -153,6 +154,11 @@ class Scene:
         """Give an answer that is encrypted to our pair."""
         recipient = self.partner_key.public_key()
         return peer.sealed_answer(self.platform_key, recipient, plaintext)
+
+    def try_version(self, share, halted=None):
+        """Have the other key tried, as version 2, on a share of the exchanges."""
+        key = Signer("2", self.other_key, self.steps)
+        self.rings.ring = replace(self.ring_of(), canary=Canary(key, share, halted))
 
     def ring_of(self, partner=None, platform=None):
         """Make a ring of keys by version: ours, and the private halves of theirs.

@@ -15,7 +15,7 @@ from gateway.errors import (
     SignatureInvalid,
     SignatureMissing,
 )
-from gateway.keys.keyring import Keyring
+from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import (
     PARTNER_USES,
     PLATFORM_USES,
@@ -111,6 +111,16 @@ async def test_a_pair_that_only_signs_is_tested_by_signing(partner_key, entropy)
     pair = Pair(partner_key)
     pair.unwrap = None
     await self_test(ring(pair, uses={Use.SIGN}), entropy)
+
+
+async def test_a_canary_is_tested_by_signing_before_it_signs_anything(
+    partner_key, other_key, entropy
+):
+    tried = Pair(other_key, version="2")
+    with_canary = replace(ring(Pair(partner_key)), canary=Canary(tried, 0.05))
+    await self_test(with_canary, entropy)
+    tried.private = partner_key
+    assert DO_NOT_WORK in await refused(with_canary, entropy)
 
 
 async def test_separate_pairs_are_tested_each_for_its_own_use(

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.events import ExchangeRecord
-from gateway.keys.keyring import Keyring
+from gateway.events import CanaryHalt, ExchangeRecord
+from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey
 from gateway.telemetry.log import EventLog, ExchangeLog
@@ -29,6 +29,8 @@ WHOLE = ExchangeRecord(
     upstream_seconds=0.1,
     attempts=2,
     key_version="1",
+    canary="2",
+    canary_attempts=1,
     verified_by="7",
     encrypted_to="8",
     decrypted_by="2",
@@ -77,6 +79,8 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "upstream_seconds": 0.1,
         "attempts": 2,
         "key_version": "1",
+        "canary": "2",
+        "canary_attempts": 1,
         "verified_by": "7",
         "encrypted_to": "8",
         "decrypted_by": "2",
@@ -97,9 +101,9 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
 
 def test_a_record_has_no_place_for_a_body_a_key_or_a_signature():
     """A field that is added here has to be looked at for what it may hold."""
-    assert len(dataclasses.fields(ExchangeRecord)) == 26
+    assert len(dataclasses.fields(ExchangeRecord)) == 28
     kinds = {field.type for field in dataclasses.fields(ExchangeRecord)}
-    assert kinds <= {str, int, float, bool, str | None, float | None}
+    assert kinds <= {str, int, float, bool, str | None, int | None, float | None}
 
 
 def test_what_does_not_apply_is_left_out(stream):
@@ -181,6 +185,38 @@ def test_a_keyring_that_is_in_use_is_told_by_its_versions_alone(stream, events, 
         "generation": 3,
         "signs": "1",
         "verifies": ["7", "8"],
+    }
+
+
+def test_a_canary_of_a_keyring_is_told_with_its_share(
+    stream, events, ring, partner_public
+):
+    key = Pair(PublicKey("2", partner_public.rsa))
+    ring = dataclasses.replace(ring, canary=Canary(key, 0.05))
+    events.loaded("hk", ring)
+    events.loaded("hk", ring.with_canary_halted("it failed"))
+    going, halted = lines(stream)
+    assert (going["canary"], going["canary_share"]) == ("2", 0.05)
+    assert "canary_halted" not in going
+    assert (halted["canary_share"], halted["canary_halted"]) == (0.0, "it failed")
+
+
+def test_a_canary_that_is_over_is_told_with_its_evidence(stream, events):
+    events.canary_halted("hk", CanaryHalt("2", 7, 0.05, 6, 6, "1", 120, 0))
+    (line,) = lines(stream)
+    assert {**line, "time": ""} == {
+        "time": "",
+        "event": "canary_halted",
+        "client": "hk",
+        "key_version": "2",
+        "generation": 7,
+        "share": 0.05,
+        "exchanges": 6,
+        "failures": 6,
+        "other_version": "1",
+        "other_exchanges": 120,
+        "other_failures": 0,
+        "consequence": "version 1 signs every exchange",
     }
 
 

@@ -1,13 +1,15 @@
 """Metrics: names, labels and what each exchange adds. The names are the contract's."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import ExchangeError
 from gateway.events import ExchangeRecord
-from gateway.keys.keyring import Keyring
+from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures
 from gateway.telemetry.metrics import Metrics
 
@@ -36,6 +38,9 @@ CONTRACT = {
     "gateway_key_days_left": {"client", "key_version"},
     "gateway_key_uses_total": {"client", "section", "key_version"},
     "gateway_key_last_used_timestamp_seconds": {"client", "section", "key_version"},
+    "gateway_canary_share": {"client", "key_version"},
+    "gateway_canary_exchanges_total": {"client", "key_version", "result"},
+    "gateway_canary_halted": {"client"},
 }
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -69,6 +74,11 @@ def exchange(code="verified", **fields):
     return ExchangeRecord("e1", code=code, **fields)
 
 
+def with_canary(version, share, halted=None):
+    key = SimpleNamespace(public=SimpleNamespace(version=version))
+    return replace(Keyring.of(1, [], []), canary=Canary(key, share, halted))
+
+
 WHOLE = {
     "upstream_seconds": 0.1,
     "key_version": "1",
@@ -82,7 +92,8 @@ WHOLE = {
 def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics(exchange(**WHOLE))
     metrics(exchange(caller="shop", denied="forbidden", attempts=2, delivered=False))
-    metrics.loaded("hk", Keyring.of(1, [], []))
+    metrics.loaded("hk", with_canary("2", 0.05))
+    metrics.canary_judged("hk", "2", failed=True)
     metrics.lines_dropped("stdout")
     metrics.watch(**{level: lambda: 0 for level in LEVELS})
     metrics.connection_refused()
@@ -373,3 +384,63 @@ def test_two_keys_of_one_version_are_told_as_one():
     sign = KeyFigures("hk", "partner", "1").and_of(2, NOW, DAY)
     both = sign.and_of(3, NOW - DAY, None)
     assert both == KeyFigures("hk", "partner", "1", 5, NOW, DAY)
+
+
+# --- canaries ----------------------------------------------------------------
+
+
+def test_signatures_of_a_repeated_canary_count_for_both_versions(metrics):
+    metrics(exchange(key_version="1", canary="2", attempts=3, canary_attempts=1))
+    metrics(exchange(key_version="2", canary="2", attempts=1))
+    metrics(exchange(key_version="2", canary="2", attempts=2, canary_attempts=2))
+    metrics(exchange(key_version="1", canary="2", attempts=1, canary_attempts=0))
+    assert counted(metrics, "gateway_signatures_total") == {
+        ("hk", "1"): 3,
+        ("hk", "2"): 4,
+    }
+
+
+def test_the_share_is_that_of_the_canary_there_is(metrics):
+    def shares():
+        return counted(metrics, "gateway_canary_share")
+
+    metrics.loaded("hk", with_canary("2", 0.05))
+    assert shares() == {("hk", "2"): 0.05}
+    metrics.loaded("hk", with_canary("2", 0.25))
+    metrics.loaded("mo", with_canary("9", 1.0))
+    assert shares() == {("hk", "2"): 0.25, ("mo", "9"): 1.0}
+    metrics.loaded("hk", with_canary("3", 0.5))
+    assert shares() == {("hk", "3"): 0.5, ("mo", "9"): 1.0}
+    metrics.loaded("hk", Keyring.of(2, [], []))
+    assert shares() == {("mo", "9"): 1.0}
+
+
+def test_a_canary_that_is_over_shows_until_there_is_another_ring(metrics):
+    def halted():
+        return counted(metrics, "gateway_canary_halted")[("hk",)]
+
+    metrics.loaded("hk", with_canary("2", 0.05))
+    assert halted() == 0
+    metrics.canary_halted("hk")
+    assert halted() == 1
+    assert counted(metrics, "gateway_canary_share") == {("hk", "2"): 0}
+    metrics.loaded("hk", with_canary("2", 0.05, halted="why"))
+    assert halted() == 1
+    assert counted(metrics, "gateway_canary_share") == {("hk", "2"): 0}
+    metrics.loaded("hk", Keyring.of(2, [], []))
+    assert halted() == 0
+
+
+def test_a_canary_that_is_over_after_its_ring_was_replaced_is_no_trouble(metrics):
+    metrics.loaded("hk", Keyring.of(2, [], []))
+    metrics.canary_halted("hk")
+    assert counted(metrics, "gateway_canary_share") == {}
+
+
+def test_exchanges_are_counted_by_version_and_how_the_key_fared(metrics):
+    for version, failed in (("2", True), ("2", True), ("1", False)):
+        metrics.canary_judged("hk", version, failed=failed)
+    assert counted(metrics, "gateway_canary_exchanges_total") == {
+        ("hk", "2", "failed"): 2,
+        ("hk", "1", "verified"): 1,
+    }

@@ -62,6 +62,14 @@ def test_an_exchange_counts_for_each_key_what_it_did(counted):
     assert counted.times(Party.PLATFORM, THEIRS) == {"encrypt": 1, "verify": 1}
 
 
+def test_a_repeated_canary_counts_for_both_versions(counted):
+    tried = replace(OURS, version="2", state=KeyState.PRE_ACTIVE, fingerprint="new")
+    counted.usage.loaded("hk", ring(OURS, tried))
+    counted.exchange(key_version="1", canary="2", attempts=3, canary_attempts=1)
+    assert counted.times() == {"sign": 2}
+    assert counted.times(info=tried) == {"sign": 1}
+
+
 def test_what_did_nothing_is_not_listed(counted):
     counted.exchange()
     assert counted.times() == {}

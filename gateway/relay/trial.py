@@ -1,0 +1,158 @@
+"""Which key signs an exchange, and what becomes of it where a canary's is refused.
+
+AlipayHK that refuses a signature does not act. So an exchange whose canary it refused
+is repeated, once, with the earlier version and the identical body: the caller sees
+nothing of it. So is one that the canary's key could not be reached for. Without a
+canary nothing is repeated here and nothing is judged.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from gateway.errors import (
+    DecryptionFailed,
+    ExchangeError,
+    KeyUnavailable,
+    KeyVersionUnknown,
+)
+from gateway.events import ExchangeRecord
+from gateway.keys.keyring import Canary, Keyring
+from gateway.keys.ports import PrivateKey
+from gateway.protocol import Headers, Result
+from gateway.relay.canary import CanaryWatch, Course
+
+_FAILED: Final = "F"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the service.
+
+    Attributes:
+        headers: AlipayHK's, all of them; the edge picks those that are passed on.
+        refusal: the result of an unsigned refusal; None where the answer is verified.
+    """
+
+    status: int
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+    refusal: Result | None = None
+
+    @property
+    def verified(self) -> bool:
+        """Whether AlipayHK signed it."""
+        return self.refusal is None
+
+
+Attempt: TypeAlias = Callable[[PrivateKey], Awaitable[Answer]]
+"""Signs with a key, sends, and gives the answer, or raises an ExchangeError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What decides whether a refused exchange is repeated.
+
+    Attributes:
+        codes: resultCodes of refusals for the signature.
+        in_time: tells whether there is time left.
+    """
+
+    codes: Collection[str]
+    in_time: Callable[[], bool]
+
+
+async def carry_out(
+    attempt: Attempt,
+    ring: Keyring,
+    watch: CanaryWatch,
+    terms: Terms,
+    record: ExchangeRecord,
+) -> Answer:
+    """Carry out an exchange with the key whose turn it is, and judge that key.
+
+    Args:
+        attempt: carries it out with a key; may be called twice.
+        ring: the exchange's.
+        watch: is told how the canary and the version beside it fare.
+        terms: what is a refusal for the signature, and how long there is.
+        record: notes the canary.
+
+    Raises:
+        ExchangeError: there is no answer that may be passed on.
+    """
+    canary = ring.canary
+    if canary is None or canary.halted is not None or ring.active_signer is None:
+        return await attempt(ring.signer_for(record.exchange_id))
+    trial = _Trial(attempt, ring, canary, watch.course_of(ring), terms, record)
+    if canary.takes(record.exchange_id):
+        return await trial.by_canary()
+    return await trial.by_other()
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """An exchange while there is a canary."""
+
+    attempt: Attempt
+    ring: Keyring
+    canary: Canary
+    course: Course
+    terms: Terms
+    record: ExchangeRecord
+
+    async def by_other(self) -> Answer:
+        verdicts: list[bool] = []
+        try:
+            return await self._judged(self.ring.signer, verdicts)
+        finally:
+            for failed in verdicts:
+                self.course.judge_other(self.ring, self.canary, failed=failed)
+
+    async def by_canary(self) -> Answer:
+        """Judge the canary last: against what the other made of the same exchange."""
+        self.record.canary = self.canary.version
+        before = self.course.evidence.other.failures
+        verdicts: list[bool] = []
+        try:
+            answer: Answer | None = None
+            with suppress(KeyUnavailable):
+                answer = await self._judged(self.canary.key, verdicts)
+            if answer is None or (self._is_refused(answer) and self.terms.in_time()):
+                self.record.canary_attempts = self.record.attempts
+                answer = await self.by_other()
+        finally:
+            alone = self.course.evidence.other.failures == before
+            for failed in verdicts:
+                self.course.judge_canary(
+                    self.ring, self.canary, failed=failed, alone=alone
+                )
+        return answer
+
+    async def _judged(self, signer: PrivateKey, verdicts: list[bool]) -> Answer:
+        """Carry it out with a key, and note whether that failed, if it tells."""
+        try:
+            answer = await self.attempt(signer)
+        except ExchangeError as error:
+            if _is_unreadable(error, self.record):
+                verdicts.append(True)
+            raise
+        if answer.verified or self._is_refused(answer):
+            verdicts.append(not answer.verified)
+        return answer
+
+    def _is_refused(self, answer: Answer) -> bool:
+        """Tell whether AlipayHK refused the signature: it says so, unsigned."""
+        refusal = answer.refusal
+        return (
+            refusal is not None
+            and refusal.status == _FAILED
+            and refusal.code in self.terms.codes
+        )
+
+
+def _is_unreadable(error: ExchangeError, record: ExchangeRecord) -> bool:
+    """Tell whether a verified answer could not be decrypted."""
+    kinds = DecryptionFailed | KeyVersionUnknown
+    return record.verified_by is not None and isinstance(error, kinds)
