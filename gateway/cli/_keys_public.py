@@ -80,7 +80,8 @@ def _note_export(arguments: argparse.Namespace, folder: Path, which: Which) -> N
     """Note it where the ring can be written; whoever prints a key has it all the same."""
     now = clock()
     try:
-        with locked(folder, witness=witness_of(arguments)) as ring:
+        witness, homes = witness_of(arguments), arguments.homes
+        with locked(folder, witness=witness, homes=homes) as ring:
             ring.replace(mark_exported(ring.manifest, which, now), now=now)
     except (OSError, SetupError) as error:
         text = error.detail if isinstance(error, SetupError) else error.strerror

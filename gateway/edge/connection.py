@@ -7,7 +7,7 @@ caller that closed its half of the connection still gets its answers.
 import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -99,9 +99,9 @@ class _Connection(web.RequestHandler):
         """Begin a connection: TLS, if there is to be, is there."""
         assert isinstance(self._manager, Server)  # noqa: S101
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.WriteTransport)  # noqa: S101
-        transport.set_write_buffer_limits(READ_BYTES)
-        if hasattr(transport, "max_size"):  # of a read; TLS has its own
+        writing = cast("asyncio.WriteTransport", transport)  # as uvloop's is, too
+        writing.set_write_buffer_limits(READ_BYTES)
+        if hasattr(transport, "max_size"):  # of a read; TLS and uvloop have their own
             transport.max_size = READ_BYTES
         self._manager.beginning.discard(self)
         self.names = names_of(transport.get_extra_info("peercert"))

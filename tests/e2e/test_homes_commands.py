@@ -121,7 +121,7 @@ def test_a_pair_in_a_token_lives_as_one_in_a_file_does(place, hsm, partner_key):
     told = done(place, "keys", "activate", "A")
     assert "it signs and decrypts from now on" in told
     assert "no problem" in done(place, "check")
-    assert uri in done(place, "keys", "list")
+    assert uri in done(place, "keys", "list", "--json")
     message = done(place, "sign", "-", *TARGET, "--message", given=b"{}")
     assert "keyVersion=A" in message
     told = place.gateway("verify", "-", "--from", "partner", given=message.encode())
@@ -177,6 +177,7 @@ def test_a_token_that_is_away_holds_up_no_step_to_another_key(place, hsm):
 
 def test_a_key_of_a_token_that_is_away_is_not_put_in_use(place, hsm):
     done(place, "keys", "import", hsm.uri("first"))
+    done(place, "keys", "public", "1")
     hsm.take_away()
     told = place.gateway("keys", "activate", "1")
     assert told.returncode == 1

@@ -28,7 +28,7 @@ def timeline(partner_public):
     entry = Entry(
         version="1",
         state=KeyState.PRE_ACTIVE,
-        key="partner-1.pem",
+        key="pkcs11:token=hk;object=first",
         created=NOW - timedelta(hours=1),
         exported=NOW,
         activate_at=SOON,
