@@ -5,11 +5,13 @@ accepts).
 """
 
 import base64
+import binascii
 import re
 
-_WHITE_SPACE = re.compile(r"[ \t\r\n]+")
+_WHITE_SPACE = " \t\r\n"
+_WITHOUT_SPACE = str.maketrans("", "", _WHITE_SPACE)
+_TO_STANDARD = str.maketrans("-_", "+/", _WHITE_SPACE)
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
-_TO_STANDARD = str.maketrans("-_", "+/")
 
 
 def encode_value(value: bytes) -> str:
@@ -28,10 +30,8 @@ def decode_value(text: str) -> bytes:
     Raises:
         ValueError: the text is not base64 in any accepted form.
     """
-    text = _WHITE_SPACE.sub("", text)
-    if "%" in text:
-        text = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)
-    return decode_base64(text)
+    text = text.translate(_WITHOUT_SPACE)
+    return decode_base64(_unescaped(text) if "%" in text else text)
 
 
 def decode_base64(text: str) -> bytes:
@@ -43,10 +43,25 @@ def decode_base64(text: str) -> bytes:
     Raises:
         ValueError: the text is not base64.
     """
-    bare = _WHITE_SPACE.sub("", text).translate(_TO_STANDARD)
-    bare = bare.removesuffix("=").removesuffix("=")
-    value = base64.b64decode(bare + "=" * (-len(bare) % 4), validate=True)
-    if base64.b64encode(value).decode("ascii").rstrip("=") != bare:
+    bare = text.translate(_TO_STANDARD).removesuffix("=").removesuffix("=")
+    if "=" in bare:
+        msg = "padding in the middle of base64, or too much of it"
+        raise ValueError(msg)
+    padded = (bare + "=" * (-len(bare) % 4)).encode("ascii")
+    value = binascii.a2b_base64(padded, strict_mode=True)
+    if binascii.b2a_base64(value, newline=False) != padded:
         msg = "not canonical base64"
         raise ValueError(msg)
     return value
+
+
+def _unescaped(text: str) -> str:
+    """Percent-decode once.
+
+    What we and AlipayHK write has three escapes alone, for which replacing is several
+    times as fast; wherever any other stands, the text as it came is decoded.
+    """
+    quick = text.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=")
+    if "%" not in quick:
+        return quick
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), text)

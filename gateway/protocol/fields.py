@@ -6,6 +6,7 @@ read in every form that AlipayHK's pages and SDKs show.
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from gateway.protocol.encoding import decode_value, encode_value
@@ -76,6 +77,7 @@ class EncryptField:
         )
 
 
+@lru_cache(maxsize=64)
 def check_key_version(label: str) -> str:
     """Give `label` back if it can stand in a header as a `keyVersion`.
 

@@ -54,6 +54,7 @@ CRITICAL_HEADERS: Final = (
 )
 """Headers of a response that may occur once: two readers may take two values."""
 
+_CRITICAL: Final = tuple(name.lower() for name in CRITICAL_HEADERS)
 _TRACERS: Final = frozenset({"tracer-id", "tracerid", "trace-id"})
 _TRACER_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -79,9 +80,7 @@ def verify_response(
     Raises:
         UntrustedAnswer: one of its kinds; see the table above.
     """
-    signature, time_text, client_id, encrypt, _ = (
-        single(received.headers, name) for name in CRITICAL_HEADERS
-    )
+    signature, time_text, client_id, encrypt, _ = _critical(received.headers)
     sent = request.draft
     if signature is None or time_text is None:
         _check_client_id(client_id or sent.client_id, sent.client_id)
@@ -151,6 +150,22 @@ def verify_request(received: ReceivedRequest, *, keys: PublicKeys) -> VerifiedRe
     )
 
 
+def _critical(headers: Headers) -> list[str | None]:
+    """Give the values of the critical headers, None where one is missing or empty.
+
+    Raises:
+        ResponseMalformed: one is repeated, or is not printable ASCII.
+    """
+    found: dict[str, list[str]] = {name: [] for name in _CRITICAL}
+    for name, value in headers:
+        if (values := found.get(name.lower())) is not None:
+            values.append(value)
+    return [
+        _only(name, values, ResponseMalformed)
+        for name, values in zip(CRITICAL_HEADERS, found.values(), strict=True)
+    ]
+
+
 def single(
     headers: Headers, name: str, error: type[ExchangeError] = ResponseMalformed
 ) -> str | None:
@@ -162,11 +177,16 @@ def single(
     """
     wanted = name.lower()
     values = [value for key, value in headers if key.lower() == wanted]
+    return _only(name, values, error)
+
+
+def _only(name: str, values: list[str], error: type[ExchangeError]) -> str | None:
     if len(values) > 1:
         msg = f"The header {name} occurs {len(values)} times; it may occur once."
         raise error(msg)
     value = values[0].strip(" \t") if values else ""
-    if not value.replace("\t", " ").isprintable() or not value.isascii():
+    printable = value.isprintable() or value.replace("\t", " ").isprintable()
+    if not printable or not value.isascii():
         msg = f"The header {name} holds characters that are not printable ASCII."
         raise error(msg)
     return value or None

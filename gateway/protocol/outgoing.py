@@ -10,6 +10,7 @@ private key may live anywhere and the core stays free of I/O.
 """
 
 import re
+from functools import lru_cache
 
 from gateway.protocol.fields import SignatureField, check_key_version
 from gateway.protocol.messages import (
@@ -28,6 +29,7 @@ _CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TIME = re.compile(r"[\x21-\x7e]{1,64}")
 
 
+@lru_cache(maxsize=64)
 def check_target(target: str) -> str:
     """Give `target` back if it is a path with an optional query (origin form).
 
@@ -40,6 +42,7 @@ def check_target(target: str) -> str:
     return target
 
 
+@lru_cache(maxsize=64)
 def check_client_id(client_id: str) -> str:
     """Give `client_id` back if it can stand in a header and a signature base.
 

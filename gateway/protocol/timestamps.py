@@ -8,6 +8,7 @@ text: what is parsed here is only ever compared with a clock.
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Final
 
 from gateway.errors import ResponseStale
@@ -42,6 +43,7 @@ def format_time(moment: datetime, zone: timezone = HONG_KONG) -> str:
     return moment.astimezone(zone).isoformat(timespec="seconds")
 
 
+@lru_cache(maxsize=64)
 def parse_time(text: str) -> datetime:
     """Read a time header as an aware datetime.
 
@@ -58,6 +60,7 @@ def parse_time(text: str) -> datetime:
     return datetime.fromisoformat(f"{seconds}.{(fraction or '0')[:6]:0<6}{zone}")
 
 
+@lru_cache(maxsize=64)
 def parse_http_date(text: str) -> datetime | None:
     """Read a Date header (RFC 9110, 5.6.7: IMF-fixdate); None if it is none."""
     found = _IMF_FIXDATE.fullmatch(text)

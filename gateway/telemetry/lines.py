@@ -54,7 +54,7 @@ class Lines:
         if self._untold:
             told = {"event": "log_lines_dropped", "count": self._untold}
             before += _line({"time": time, **told})
-        both = before + _line({"time": time, "event": event, **fields})
+        both = before + _line({"time": time, "event": event} | fields)
         written = self._put(both)
         if written >= len(before):
             self._untold = 0

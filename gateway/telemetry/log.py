@@ -5,7 +5,7 @@ goes to standard error.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Final, TextIO
 
@@ -13,7 +13,10 @@ from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.telemetry.lines import Lines
 
-_ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s", "date_skew_s")
+_FIELDS: Final = tuple(each.name for each in fields(ExchangeRecord))
+_ROUNDED: Final = frozenset(
+    {"seconds", "upstream_seconds", "clock_skew_s", "date_skew_s"}
+)
 
 Now = Callable[[], datetime]
 
@@ -28,12 +31,14 @@ class ExchangeLog:
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Write the line of a finished exchange, without what does not apply."""
-        fields = {
-            name: round(value, 6) if name in _ROUNDED else value
-            for name, value in asdict(record).items()
-            if value is not None
+        line = {
+            name: value
+            for name in _FIELDS
+            if (value := getattr(record, name)) is not None
         }
-        self._lines.write("exchange", fields)
+        for name in _ROUNDED & line.keys():
+            line[name] = round(line[name], 6)
+        self._lines.write("exchange", line)
 
 
 class EventLog:

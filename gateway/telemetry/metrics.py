@@ -1,7 +1,7 @@
 """Prometheus metrics. Names and labels are the public contract."""
 
 from collections.abc import Callable, Container, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -39,6 +39,22 @@ _LEVELS: Final = {
     "buffered_bytes": ("gateway_buffered_bytes", "Bytes of bodies that are held."),
     "connections": ("gateway_connections", "Open connections of callers."),
 }
+
+
+_Kind = TypeVar("_Kind")
+
+
+class _Series(dict[tuple[str, ...], _Kind]):
+    """The series of a metric by the values of their labels; none is ever removed."""
+
+    def __init__(self, find: Callable[..., _Kind]) -> None:
+        super().__init__()
+        self._find = find
+
+    def __missing__(self, values: tuple[str, ...]) -> _Kind:
+        """Find it among the metric's, or begin it."""
+        self[values] = series = self._find(*values)
+        return series
 
 
 class Metrics:
@@ -138,15 +154,20 @@ class Metrics:
             "stream",
         )
 
+        # Looking a series up by its labels costs more than counting does: once each.
+        self._ended = _Series(self._exchanges.labels)
+        self._signed = _Series(self._signatures.labels)
+        self._judged = _Series(self._verifications.labels)
+        self._took = _Series(self._seconds.labels)
+        self._waited = _Series(self._upstream_seconds.labels)
+
     def __call__(self, record: ExchangeRecord) -> None:
         """Count a finished exchange."""
         client, route = record.client, record.route
-        self._exchanges.labels(record.caller, client, route, record.code).inc()
-        self._seconds.labels(client, route).observe(record.seconds)
+        self._ended[record.caller, client, route, record.code].inc()
+        self._took[client, route].observe(record.seconds)
         if record.upstream_seconds is not None:
-            self._upstream_seconds.labels(client, route).observe(
-                record.upstream_seconds
-            )
+            self._waited[client, route].observe(record.upstream_seconds)
         self._count_keys(record)
         self._count_trouble(record)
         if record.clock_skew_s is not None:
@@ -157,11 +178,11 @@ class Metrics:
     def _count_keys(self, record: ExchangeRecord) -> None:
         client = record.client
         for version, times in record.signatures.items():
-            self._signatures.labels(client, version).inc(times)
+            self._signed[client, version].inc(times)
         if record.verified_by is not None:
-            self._verifications.labels(client, record.verified_by, VERIFIED).inc()
+            self._judged[client, record.verified_by, VERIFIED].inc()
         elif record.code in _JUDGEMENTS:
-            self._verifications.labels(client, "", record.code).inc()
+            self._judged[client, "", record.code].inc()
 
     def _count_trouble(self, record: ExchangeRecord) -> None:
         client, route = record.client, record.route
