@@ -9,7 +9,7 @@ ALONE := tests/chaos/test_load.py tests/chaos/test_full.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage chaos check fuzz timing audit sbom format bench \
-    bench-memory bench-stages lock docker-steps clean
+    bench-memory bench-stages profile lock docker-steps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-memory: .venv/bench ## watch the gateway's memory over 300,000 exchanges
 bench-stages: .venv/bench ## show what each part of an exchange costs
 	@$(BIN)/python -m benchmarks.stages
 	@$(BIN)/python -m benchmarks.stages --encrypted
+
+profile: .venv/bench ## show where the time of an exchange goes
+	@$(BIN)/python -m benchmarks.profile
 
 lock: .venv/check ## renew the locked dependencies of the container
 	$(BIN)/python -m pip install --quiet uv
