@@ -8,8 +8,8 @@ DEPS := pyproject.toml
 ALONE := tests/chaos/test_load.py tests/chaos/test_full.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage chaos check fuzz timing audit sbom format bench lock \
-    docker-steps clean
+.PHONY: help demo test coverage chaos check fuzz timing audit sbom format bench \
+    bench-memory bench-stages profile lock docker-steps clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,18 @@ format: .venv/check ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/run ## measure the price of an exchange
-	$(BIN)/python benchmarks/exchange.py
+bench: .venv/bench ## measure the price of an exchange; QUICK=1 takes two minutes
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick,--write)
+
+bench-memory: .venv/bench ## watch the gateway's memory over 300,000 exchanges
+	$(BIN)/python -m benchmarks --memory
+
+bench-stages: .venv/bench ## show what each part of an exchange costs
+	@$(BIN)/python -m benchmarks.stages
+	@$(BIN)/python -m benchmarks.stages --encrypted
+
+profile: .venv/bench ## show where the time of an exchange goes
+	@$(BIN)/python -m benchmarks.profile
 
 lock: .venv/check ## renew the locked dependencies of the container
 	$(BIN)/python -m pip install --quiet uv
@@ -95,6 +105,10 @@ clean: ## remove what these targets made
 
 .venv/fuzz: .venv/test $(DEPS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,fuzz]'
+	@touch $@
+
+.venv/bench: .venv/run $(DEPS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@touch $@
 
 .venv/audit: .venv/run $(DEPS)
