@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPubl
 from gateway.documents import Document, DocumentError, Location, Problem
 from gateway.errors import KeyringError
 from gateway.keys import manifest, schedule
+from gateway.keys.backends.disk import open_at_once
 from gateway.keys.backends.halts import Halt, halt_reason, write_halt
 from gateway.keys.formats import fingerprint, read_private_key, read_public_key
 from gateway.keys.keyring import Keyring
@@ -230,7 +231,7 @@ def read_key_file(file: Path, others: Others) -> bytes:
         KeyringError: it cannot be read, is no file, or is too open.
     """
     try:
-        with open(file, "rb", opener=_open_at_once) as stream:
+        with open(file, "rb", opener=open_at_once) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_KEY_BYTES:
                 msg = "it is not a file of a key's size"
@@ -240,11 +241,6 @@ def read_key_file(file: Path, others: Others) -> bytes:
     except OSError as error:
         msg = f"it cannot be read: {error.strerror}"
         raise KeyringError(msg) from None
-
-
-def _open_at_once(name: str, flags: int) -> int:
-    """Open without waiting: a pipe in a file's place must not hold up a reload."""
-    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def _check_access(descriptor: int, file: Path, others: Others) -> None:
@@ -323,7 +319,7 @@ def _check_keyring(folder: Path) -> None:
         raise KeyringError(msg)
     file = folder / manifest.FILE_NAME
     try:
-        with open(file, "rb", opener=_open_at_once) as stream:
+        with open(file, "rb", opener=open_at_once) as stream:
             _check_access(stream.fileno(), file, Others.MAY_READ)
     except OSError:
         return  # reading it says so, with its place
