@@ -153,8 +153,10 @@ _ONLY_IN: Final = {
     "activate_at": frozenset({KeyState.PRE_ACTIVE, KeyState.DEACTIVATED}),
     "deactivate_at": HELD,
     "destroy_at": HELD,
+    "compromised": frozenset(KeyState) - HELD,
+    "destroyed": frozenset(KeyState) - HELD,
 }
-"""The states in which a key may have what stands for a step to come."""
+"""The states in which a key may have a step to come, or one of no return behind it."""
 
 
 class Manifest(documents.Section):
@@ -255,6 +257,8 @@ def _flaws(
         yield "key", "this key is required"
     if name != "partner" and "canary" in entry:
         yield "canary", "AlipayHK's keys sign nothing of ours; stage this one instead"
+    if "canary" in entry and isinstance(uses, list) and Use.SIGN not in uses:
+        yield "canary", "a key that does not sign cannot sign a share"
     for key, states in _ONLY_IN.items():
         if key in entry and state in tuple(set(KeyState) - states):
             yield key, f"a key that is {state} has none"
