@@ -93,12 +93,12 @@ def info_of(
         public: its key; None where that cannot be known.
         home: the scheme of where its private half, or it, lives.
     """
-    digest = fingerprint(public.rsa) if public else entry.fingerprint
+    known = fingerprint(public.rsa) if public else None
     return KeyInfo(
         entry.version,
         entry.state,
         entry.uses(party.uses),
-        digest,
+        entry.fingerprint or known,
         public,
         staged=entry.processes_early,
         life=entry.life,
