@@ -66,7 +66,7 @@ class Timeline:
             for entry, public in zip(self.manifest.platform, self.theirs, strict=True)
         ]
         due = [each for each in schedule.moments(self.manifest) if each > now]
-        return Keyring.of(
+        ring = Keyring.of(
             self.manifest.generation,
             partner,
             platform,
@@ -74,6 +74,8 @@ class Timeline:
             due=due[0] if due else None,
             later=self.at if due else None,
         )
+        digests = [info.fingerprint for info in (*ring.partner, *ring.platform)]
+        return replace(ring, content=(self.manifest, digests))
 
     def _canary(self, now: datetime) -> Canary | None:
         for entry, key in zip(self.manifest.partner, self.pairs, strict=True):

@@ -67,6 +67,15 @@ class EventLog:
             consequence="the last good keyring, if there is one, stays in use",
         )
 
+    def reused(self, client: str, generation: int) -> None:
+        """Note a keyring that was changed and kept its generation."""
+        self.event(
+            "keyring_generation_reused",
+            client=client,
+            generation=generation,
+            consequence="it is in use; raise `generation` with each change",
+        )
+
 
 def _version(ring: Keyring) -> str | None:
     return ring.active_signer.public.version if ring.active_signer else None
