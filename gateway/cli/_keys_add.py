@@ -13,9 +13,16 @@ from gateway.protocol.fields import check_key_version
 
 
 def entry_of(
-    manifest: Manifest, party: Party, version: str | None, use: Use | None
+    manifest: Manifest,
+    party: Party,
+    key: RSAPublicKey,
+    version: str | None,
+    use: Use | None,
 ) -> Entry:
     """Give the entry of a new key, with the name its file will have.
+
+    Its fingerprint stays in the entry when the key is destroyed, so that it cannot
+    return as another version.
 
     Raises:
         KeyringError: the version cannot stand in a header.
@@ -31,6 +38,7 @@ def entry_of(
         state=KeyState.PRE_ACTIVE,
         key=f"{stem}.pem",
         use=None if use is None else (use,),
+        fingerprint=fingerprint(key),
     )
 
 

@@ -64,13 +64,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Generate a pair, add it to the ring and print its public half."""
     key = generate_private_key(_EXPONENT, arguments.bits)
+    public = key.public_key()
     folder = folder_of(arguments)
     with locked(folder, create=True, witness=witness_of(arguments)) as ring:
         before = ring.manifest
-        entry = entry_of(before, Party.PARTNER, arguments.version, arguments.use)
+        entry = entry_of(
+            before, Party.PARTNER, public, arguments.version, arguments.use
+        )
         file = KeyFile(str(entry.key), private_pem(key), private=True)
         after = ring.replace(_taken_up(before, entry), file)
-    public = key.public_key()
     if arguments.json:
         facts = facts_of(folder, after.generation, Party.PARTNER, entry, public)
         print(json.dumps(facts))

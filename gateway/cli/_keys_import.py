@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     party, data, public = _read(arguments.file, arguments.party)
     folder = folder_of(arguments)
     with locked(folder, create=True, witness=witness_of(arguments)) as ring:
-        entry = entry_of(ring.manifest, party, arguments.version, arguments.use)
+        entry = entry_of(ring.manifest, party, public, arguments.version, arguments.use)
         file = KeyFile(str(entry.key), data, private=party is Party.PARTNER)
         after = _taken_up(ring.manifest, party, entry, activated=arguments.activate)
         ring.replace(after, file)
