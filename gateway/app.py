@@ -110,6 +110,10 @@ class Telemetry:
             source=facts_of(self._rings.get(client)),
         )
 
+    def reused(self, client: str, generation: int) -> None:
+        """Note a keyring whose generation stood for another one."""
+        self.events.reused(client, generation)
+
     def certificates_loaded(self, setting: str) -> None:
         """Note changed TLS files that are in use from now on."""
         self.events.event("certificates_loaded", setting=setting)

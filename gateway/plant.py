@@ -231,6 +231,11 @@ class Plant:
             if store.ring is not None
             for reason in (store.problem or "").splitlines()
         ]
+        rings += [
+            f"{name}: {store.warning}"
+            for name, store in self._stores.items()
+            if store.warning is not None
+        ]
         certificates = [
             f"{setting}: the certificate loaded before stays in use: {each.problem}"
             for setting, each in self._certificates.items()

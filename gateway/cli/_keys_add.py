@@ -40,26 +40,33 @@ def passphrase_of(arguments: argparse.Namespace) -> bytes | None:
 def entry_of(
     manifest: Manifest,
     party: Party,
-    version: str | None,
-    use: Use | None,
+    public: RSAPublicKey,
+    labels: argparse.Namespace,
     *,
     key: str | None = None,
     passphrase: str | None = None,
 ) -> Entry:
     """Give the entry of a new key, with the name its file will have.
 
+    Its fingerprint stays in the entry when the key is destroyed, so that it cannot
+    return as another version.
+
     Args:
         manifest: the ring as it stands.
         party: whose key it is.
-        version: its label; by default the next whole number.
-        use: what it is for; by default all that the party's keys are.
+        public: its public half.
+        labels: its `version`, by default the next whole number, and its `use`, by
+            default all that the party's keys are for.
         key: its URI, if it is no file that the ring will have.
         passphrase: where the passphrase of its file is, if it has one.
 
     Raises:
         KeyringError: the version cannot stand in a header.
     """
-    label = next_version(manifest, party) if version is None else version
+    use: Use | None = labels.use
+    label: str | None = labels.version
+    if label is None:
+        label = next_version(manifest, party)
     try:
         check_key_version(label)
     except ValueError as error:
@@ -71,6 +78,7 @@ def entry_of(
         key=f"{stem}.pem" if key is None else key,
         use=None if use is None else (use,),
         passphrase=passphrase,
+        fingerprint=fingerprint(public),
     )
 
 

@@ -73,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Generate a pair, add it to the ring and print its public half."""
     passphrase = passphrase_of(arguments)
     key = generate_private_key(_EXPONENT, arguments.bits)
+    public = key.public_key()
     folder = folder_of(arguments)
     with locked(
         folder, create=True, witness=witness_of(arguments), homes=arguments.homes
@@ -81,13 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
         entry = entry_of(
             before,
             Party.PARTNER,
-            arguments.version,
-            arguments.use,
+            public,
+            arguments,
             passphrase=arguments.passphrase,
         )
         file = KeyFile(str(entry.key), private_pem(key, passphrase), private=True)
         after = ring.replace(_taken_up(before, entry), file)
-    public = key.public_key()
     if arguments.json:
         facts = facts_of(folder, after.generation, Party.PARTNER, entry, public)
         print(json.dumps(facts))

@@ -103,8 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
         entry = entry_of(
             ring.manifest,
             party,
-            arguments.version,
-            arguments.use,
+            public,
+            arguments,
             key=key.uri,
             passphrase=key.passphrase,
         )

@@ -13,7 +13,7 @@ Examples:
 import argparse
 
 from gateway.cli._keys_change import add_change, carry_out
-from gateway.cli._ring import folder_of
+from gateway.cli._ring import clock, folder_of
 from gateway.keys.backends.history import recall
 from gateway.keys.changes import roll_back
 from gateway.keys.manifest import Manifest
@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     folder = folder_of(arguments)
 
     def back(before: Manifest) -> Manifest:
-        return roll_back(before, recall(folder, before.generation, arguments.to))
+        return roll_back(
+            before, recall(folder, before.generation, arguments.to), clock()
+        )
 
     return carry_out(arguments, back)

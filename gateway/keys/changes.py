@@ -19,7 +19,7 @@ from itertools import zip_longest
 from typing import Final, TypeAlias
 
 from gateway.errors import KeyringError
-from gateway.keys.manifest import Entry, Manifest, Share, format_moment
+from gateway.keys.manifest import PLANS, Entry, Manifest, Share, format_moment
 from gateway.keys.model import HELD, PARTNER_USES, PLATFORM_USES, KeyState, Use
 
 
@@ -63,7 +63,7 @@ _FACT_OF: Final = {
 }
 """The fact that records when a key came into a state."""
 
-_RETURNS: Final = ("staged", "canary", "activate_at", "deactivate_at", "destroy_at")
+_RETURNS: Final = ("staged", "canary", *PLANS)
 """What returns with the state of an earlier manifest: its plans."""
 
 _GONE: Final = "no step leads back; generate or import another version"
@@ -276,7 +276,8 @@ def destroy(
             "the end of its overlap, and destroyed then by itself; --early does it now"
         )
         raise KeyringError(msg)
-    return _turn(manifest, party, chosen, KeyState.DESTROYED)
+    staying = making_way_no_more(manifest, party, chosen)
+    return _turn(staying, party, chosen, KeyState.DESTROYED)
 
 
 def compromise(
@@ -291,7 +292,25 @@ def compromise(
     """
     chosen = find(manifest, party, version, use)
     _check_step(party, chosen, KeyState.COMPROMISED)
-    return _turn(manifest, party, chosen, KeyState.COMPROMISED)
+    staying = making_way_no_more(manifest, party, chosen)
+    return _turn(staying, party, chosen, KeyState.COMPROMISED)
+
+
+def making_way_no_more(manifest: Manifest, party: Party, coming: Entry) -> Manifest:
+    """Have the keys stay that were to make way for one that does not come as planned.
+
+    The generation stays: this is a part of a step.
+    """
+
+    def stays(entry: Entry) -> Entry:
+        if entry is coming or None in (coming.activate_at, entry.deactivate_at):
+            return entry
+        if entry.deactivate_at != coming.activate_at:
+            return entry
+        return entry.model_copy(update={"deactivate_at": None, "destroy_at": None})
+
+    after = _stepped(manifest, party, stays)
+    return after.model_copy(update={"generation": manifest.generation})
 
 
 def mark_exported(manifest: Manifest, which: Which, now: datetime) -> Manifest:
@@ -303,27 +322,30 @@ def mark_exported(manifest: Manifest, which: Which, now: datetime) -> Manifest:
     return _replaced(manifest, which[0], find(manifest, *which), exported=now)
 
 
-def roll_back(manifest: Manifest, earlier: Manifest) -> Manifest:
+def roll_back(manifest: Manifest, earlier: Manifest, now: datetime) -> Manifest:
     """Give every key the state that it had in an earlier manifest, where it may.
 
     Nothing is lost and nothing returns that must not: a key that is compromised or
     destroyed stays so; one that the earlier manifest does not know, or knows as not
     in use yet, is out of use and still decrypts or verifies if it ever was in use.
+    Of the plans those return that are still to come.
 
     Raises:
-        KeyringError: nothing would change.
+        KeyringError: nothing would change, or a use would be left without an active
+            key.
     """
     after = manifest
     for party in Party:
         known = {_identity(each): each for each in section(earlier, party)}
         entries = tuple(
-            _returned(entry, known.get(_identity(entry)))
+            _returned(entry, known.get(_identity(entry)), now)
             for entry in section(manifest, party)
         )
         after = after.model_copy(update={party.value: entries})
     if after == manifest:
         msg = "nothing would change: every key is as it was before, or past return"
         raise KeyringError(msg)
+    _check_none_lost(manifest, after)
     return after.model_copy(update={"generation": manifest.generation + 1})
 
 
@@ -337,6 +359,8 @@ def dated(before: Manifest, after: Manifest, now: datetime) -> Manifest:
         facts = {} if fact is None else {fact: now}
         if old is None and change.after.state is KeyState.ACTIVE:
             facts["activated"] = now
+        if old is not None and old.state is KeyState.DESTROYED and not old.destroyed:
+            facts["destroyed"] = now  # at the latest: there was a time of no dates
         after = _replaced(after, change.party, change.after, raise_it=False, **facts)
     return after
 
@@ -436,7 +460,7 @@ def _turned(entry: Entry, state: KeyState) -> Entry:
     return entry.model_copy(update=update)
 
 
-def _returned(entry: Entry, earlier: Entry | None) -> Entry:
+def _returned(entry: Entry, earlier: Entry | None, now: datetime) -> Entry:
     """Give an entry as it was, or as near to it as it may come."""
     if entry.state not in HELD:
         return entry
@@ -448,6 +472,10 @@ def _returned(entry: Entry, earlier: Entry | None) -> Entry:
     if earlier.state not in HELD:
         return entry
     update = {name: getattr(earlier, name) for name in ("state", *_RETURNS)}
+    for name in PLANS:
+        moment: datetime | None = update[name]
+        if moment is not None and moment <= now:
+            update[name] = None
     return entry.model_copy(update=update)
 
 
@@ -500,6 +528,19 @@ def _check_no_gap(party: Party, leaving: Entry, coming: Entry) -> None:
             f"{coming.version} is not for; activate a key to {use} first"
         )
         raise KeyringError(msg)
+
+
+def _check_none_lost(before: Manifest, after: Manifest) -> None:
+    """Refuse to leave a use without an active key that has one."""
+    for party in Party:
+        for use in sorted(party.uses & _NEEDS_ACTIVE):
+            had = _active_for(before, party, use)
+            if had and not _active_for(after, party, use):
+                msg = (
+                    f"nothing of the {party} would be active to {use}: the key that "
+                    "was is past return; activate another one instead"
+                )
+                raise KeyringError(msg)
 
 
 def _uses(party: Party, entry: Entry) -> frozenset[Use]:

@@ -82,6 +82,7 @@ class Keyring:
         active_recipient: AlipayHK's key to encrypt to, if one is active.
         canary: our key that is tried on a share of the exchanges, if one is.
         due: when the next planned step is to be taken; None if none is planned.
+        content: what the generation stands for: equal where nothing was changed.
     """
 
     generation: int
@@ -94,6 +95,7 @@ class Keyring:
     canary: Canary | None = None
     due: datetime | None = None
     later: "Callable[[datetime], Keyring] | None" = field(default=None, repr=False)
+    content: object = field(default=None, repr=False)
 
     @classmethod
     def of(

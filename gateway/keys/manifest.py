@@ -30,6 +30,9 @@ from gateway.keys.model import (
 from gateway.protocol.fields import check_key_version
 
 FILE_NAME: Final = "keyring.yaml"
+PLANS: Final = ("activate_at", "deactivate_at", "destroy_at")
+"""The keys of an entry that say when a step is to be taken."""
+
 _GREATEST: Final = 1 << 53
 """What the metric, a float, still tells apart."""
 
@@ -140,7 +143,6 @@ class Entry(documents.Section):
         return Plans(self.activate_at, self.deactivate_at, self.destroy_at)
 
 
-_PLANS: Final = ("activate_at", "deactivate_at", "destroy_at")
 _FACTS: Final = (
     *("created", "exported", "activated"),
     *("deactivated", "compromised", "destroyed"),
@@ -149,10 +151,12 @@ _ONLY_IN: Final = {
     "staged": frozenset({KeyState.PRE_ACTIVE}),
     "canary": frozenset({KeyState.PRE_ACTIVE}),
     "activate_at": frozenset({KeyState.PRE_ACTIVE, KeyState.DEACTIVATED}),
-    "deactivate_at": frozenset({KeyState.PRE_ACTIVE, KeyState.ACTIVE}),
+    "deactivate_at": HELD,
     "destroy_at": HELD,
+    "compromised": frozenset(KeyState) - HELD,
+    "destroyed": frozenset(KeyState) - HELD,
 }
-"""The states in which a key may have what stands for a step to come."""
+"""The states in which a key may have a step to come, or one of no return behind it."""
 
 
 class Manifest(documents.Section):
@@ -207,7 +211,7 @@ def _flow(entry: Entry) -> str:
         parts.append(f"canary: [{', '.join(map(_step, entry.canary))}]")
     parts += [
         f"{name}: {format_moment(moment)}"
-        for name in (*_PLANS, *_FACTS)
+        for name in (*PLANS, *_FACTS)
         if (moment := getattr(entry, name)) is not None
     ]
     if entry.fingerprint is not None:
@@ -256,6 +260,8 @@ def _flaws(
     if name != "partner" and "canary" in entry:
         yield "canary", "AlipayHK's keys sign nothing of ours; stage this one instead"
     yield from _misplaced(name, entry)
+    if "canary" in entry and isinstance(uses, list) and Use.SIGN not in uses:
+        yield "canary", "a key that does not sign cannot sign a share"
     for key, states in _ONLY_IN.items():
         if key in entry and state in tuple(set(KeyState) - states):
             yield key, f"a key that is {state} has none"

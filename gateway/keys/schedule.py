@@ -96,7 +96,7 @@ def check(manifest: Manifest) -> None:
         raise KeyringError(msg)
     for moment in moments(manifest):
         try:
-            at(manifest, moment)
+            manifest = at(manifest, moment)
         except KeyringError as error:
             msg = f"planned for {format_moment(moment)}: {error.detail}"
             raise KeyringError(msg) from None
@@ -108,23 +108,24 @@ def plan_activation(
     """Have a key activated at a moment, and those before it destroyed after an overlap.
 
     Raises:
-        KeyringError: the step could not be taken now.
+        KeyringError: the step could not be taken then.
     """
-    party = which[0]
-    taken = changes.activate(manifest, *which)
-    planned: list[Entry] = []
-    for before, after in zip(
-        section(manifest, party), section(taken, party), strict=True
-    ):
-        if after.state is before.state:
-            planned.append(before)
-        elif after.state is KeyState.ACTIVE:
-            planned.append(before.model_copy(update={"activate_at": moment}))
-        else:
-            end = None if overlap is None else moment + overlap
+    party, chosen = which[0], changes.find(manifest, *which)
+    end = None if overlap is None else _later(moment, overlap)
+    staying = changes.making_way_no_more(manifest, party, chosen)
+    returns = chosen.state is KeyState.DEACTIVATED
+    kept_for = None if returns else chosen.destroy_at
+    cleared = _updated(staying, party, chosen, activate_at=None, destroy_at=kept_for)
+    before = at(cleared, moment)
+    after = changes.activate(before, *which)
+    planned = cleared
+    for change in changes.difference(before, after):
+        entry = section(cleared, party)[change.index]
+        plans: dict[str, datetime | None] = {"activate_at": moment}
+        if change.after.state is not KeyState.ACTIVE:
             plans = {"deactivate_at": moment, "destroy_at": end}
-            planned.append(before.model_copy(update=plans))
-    return taken.model_copy(update={party.value: tuple(planned)})
+        planned = _updated(planned, party, entry, **plans)
+    return planned.model_copy(update={"generation": manifest.generation + 1})
 
 
 def plan(manifest: Manifest, which: Which, **moments: datetime | None) -> Manifest:
@@ -157,12 +158,24 @@ def plan_destruction(manifest: Manifest, which: Which, moment: datetime) -> Mani
 def keep_for(
     before: Manifest, after: Manifest, now: datetime, overlap: timedelta
 ) -> Manifest:
-    """Have the keys that a step took out of use destroyed after an overlap."""
+    """Have the keys that a step took out of use destroyed after an overlap.
+
+    Raises:
+        KeyringError: there is no such time.
+    """
     for change in changes.difference(before, after):
         if change.after.state is KeyState.DEACTIVATED:
-            end = now + overlap
+            end = _later(now, overlap)
             after = _updated(after, change.party, change.after, destroy_at=end)
     return after
+
+
+def _later(moment: datetime, overlap: timedelta) -> datetime:
+    try:
+        return moment + overlap
+    except OverflowError:
+        msg = f"{format_moment(moment)} is too late for an overlap: no year is beyond"
+        raise KeyringError(msg) from None
 
 
 def _planned(manifest: Manifest) -> Iterator[_Due]:
@@ -175,7 +188,10 @@ def _planned(manifest: Manifest) -> Iterator[_Due]:
 
 
 def _carried_out(manifest: Manifest, due: _Due) -> Manifest:
-    """Take one due step, or drop it where it has lost its sense."""
+    """Take one due step, or drop it where it has lost its sense.
+
+    Plans that come after it stay: a person's step would end them.
+    """
     plan = _PLANS[due.rank]
     entry = section(manifest, due.party)[due.place]
     after = _updated(manifest, due.party, entry, **{plan.name: None})
@@ -183,6 +199,10 @@ def _carried_out(manifest: Manifest, due: _Due) -> Manifest:
         use = entry.use[0] if entry.use else None
         after = plan.step(after, due.party, entry.version, use)
         after = changes.dated(manifest, after, due.moment)
+    if plan.name == "activate_at":
+        taken = section(after, due.party)[due.place]
+        later = {name: getattr(entry, name) for name in ("deactivate_at", "destroy_at")}
+        after = _updated(after, due.party, taken, **later)
     return after.model_copy(update={"generation": manifest.generation})
 
 

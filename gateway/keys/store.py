@@ -51,6 +51,10 @@ class KeyringListener(Protocol):
         """Note that a ring was refused and what is in use stays in use."""
         ...
 
+    def reused(self, client: str, generation: int) -> None:
+        """Note that a ring was taken up whose generation stood for another one."""
+        ...
+
 
 class KeyStore:
     """The keyring of one client.
@@ -92,6 +96,8 @@ class KeyStore:
         self._seen: object = None
         self.problem: str | None = "the keyring is not loaded yet"
         """Why the source's present content is not in use; None if it is."""
+        self.warning: str | None = None
+        """What is wrong with the content that is in use; None if nothing is."""
 
     @property
     def ring(self) -> Keyring | None:
@@ -105,9 +111,13 @@ class KeyStore:
     def current(self) -> Keyring:
         """The ring in use. Take it once per exchange.
 
+        It is that of this moment also while the watch waits for a source that hangs.
+
         Raises:
             KeyUnavailable: no ring could be loaded yet.
         """
+        if self._ring is not None and self._ring.due is not None:
+            self.advance()
         if (ring := self.ring) is None:
             msg = f"The keyring of client {self.client} could not be loaded."
             raise KeyUnavailable(msg)
@@ -118,6 +128,8 @@ class KeyStore:
         self._telling = True
         if (ring := self.ring) is not None:
             self._listener.loaded(self.client, ring)
+            if self.warning is not None:
+                self._listener.reused(self.client, ring.generation)
         if self.problem is not None:
             self._listener.failed(self.client, self.problem)
 
@@ -141,8 +153,7 @@ class KeyStore:
             return self._refused(reason, news=changed)
         self.problem = None
         self._at_least = ring.generation
-        self._use(ring)
-        self.advance()  # what came due while it was read
+        self._replace(ring)
         return True
 
     def advance(self) -> None:
@@ -151,6 +162,21 @@ class KeyStore:
             later = ring.at(self._now())
             if later is not ring:
                 self._use(later)
+
+    def _replace(self, ring: Keyring) -> None:
+        """Use a ring of the source, with what came due while it was read."""
+        now = self._now()
+        before, ring = self.ring.at(now) if self.ring else None, ring.at(now)
+        self._use(ring)
+        if before is None or before.generation != ring.generation:
+            self.warning = None
+        elif before.content != ring.content:
+            self.warning = (
+                f"generation {ring.generation} stands for another content than before; "
+                "raise it with each change"
+            )
+            if self._telling:
+                self._listener.reused(self.client, ring.generation)
 
     def _use(self, ring: Keyring) -> None:
         self._ring = ring
@@ -165,8 +191,9 @@ class KeyStore:
     async def watch(self) -> None:
         """Reload when the source has changed and come to rest. Runs until cancelled.
 
-        It is not waited for long: other files in the folder may change for ever. A ring that was refused is tried again now and then: what was in its way may
-        have been no change of the source, such as too many open files.
+        It is not waited for long: other files in the folder may change for ever. A ring
+        that was refused is tried again now and then: what was in its way may have been
+        no change of the source, such as too many open files.
         """
         before, looks, waited = self._seen, 0, 0
         while True:

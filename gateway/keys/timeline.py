@@ -67,7 +67,7 @@ class Timeline:
             for entry, public in zip(self.manifest.platform, self.theirs, strict=True)
         ]
         due = [each for each in schedule.moments(self.manifest) if each > now]
-        return Keyring.of(
+        ring = Keyring.of(
             self.manifest.generation,
             partner,
             platform,
@@ -75,6 +75,8 @@ class Timeline:
             due=due[0] if due else None,
             later=self.at if due else None,
         )
+        digests = [info.fingerprint for info in (*ring.partner, *ring.platform)]
+        return replace(ring, content=(self.manifest, digests))
 
     def _canary(self, now: datetime) -> Canary | None:
         for entry, key in zip(self.manifest.partner, self.pairs, strict=True):
@@ -91,12 +93,12 @@ def info_of(entry: Entry, party: Party, public: PublicKey | None) -> KeyInfo:
         party: whose it is.
         public: its key; None where that cannot be known.
     """
-    digest = fingerprint(public.rsa) if public else entry.fingerprint
+    known = fingerprint(public.rsa) if public else None
     return KeyInfo(
         entry.version,
         entry.state,
         entry.uses(party.uses),
-        digest,
+        entry.fingerprint or known,
         public,
         staged=entry.processes_early,
         life=entry.life,

@@ -82,6 +82,15 @@ class EventLog:
             consequence="the last good keyring, if there is one, stays in use",
         )
 
+    def reused(self, client: str, generation: int) -> None:
+        """Note a keyring that was changed and kept its generation."""
+        self.event(
+            "keyring_generation_reused",
+            client=client,
+            generation=generation,
+            consequence="it is in use; raise `generation` with each change",
+        )
+
 
 def canary_of(ring: Keyring) -> dict[str, object]:
     """Give what there is to tell of a ring's canary; nothing where it has none."""

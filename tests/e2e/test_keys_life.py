@@ -244,6 +244,30 @@ def test_a_key_is_printed_also_where_that_cannot_be_noted(place, other_key):
     assert done.stdout.decode() == public_pem(other_key.public_key())
 
 
+@pytest.mark.parametrize("end", ["destroy", "compromise"])
+def test_a_key_that_was_given_up_does_not_return_as_another_version(
+    place, other_key, end
+):
+    """Its file is gone; its fingerprint stands in its entry."""
+    ours, theirs = place.folder / "ours.pem", place.folder / "theirs.pem"
+    ours.write_bytes(private_pem(other_key))
+    ours.chmod(0o600)
+    keys(place, "import", str(ours), "--version", "9")
+    keys(place, end, "9")
+    for name in ring(place).partner[-1].key, "partner-9.pem":
+        (place.ring / str(name)).unlink(missing_ok=True)
+    assert "versions 9 and 10 are the same key" in refused(place, "import", str(ours))
+    theirs.write_text(public_pem(other_key.public_key()))
+    assert "our own public key stands where AlipayHK's belongs" in refused(
+        place, "import", str(theirs)
+    )
+
+
+def test_the_pair_that_is_generated_is_the_one_of_its_entry(place):
+    noted = ring(place).partner[-1].fingerprint
+    assert noted == KeyringFolder(place.ring).read().partner[-1].fingerprint
+
+
 def test_the_times_of_a_keys_life_are_noted(place):
     keys(place, "activate", "2")
     first, second = ring(place).partner

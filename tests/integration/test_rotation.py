@@ -61,6 +61,25 @@ async def test_the_next_requests_are_signed_by_the_new_version(house, other_key)
     assert await house.metric(series % 2) == 1
 
 
+async def test_a_change_that_kept_its_generation_is_in_use_and_warned_of(
+    house, other_key
+):
+    write_private(house.ring / "partner-2.pem", other_key)
+    kept = ROTATED.replace("generation: 2", "generation: 1")
+    (house.ring / "keyring.yaml").write_text(kept)
+    await house.seen(
+        lambda: house.events("keyring_generation_reused"), "it was not noticed"
+    )
+    await house.caller.post()
+    assert signed_by(house.wallet.arrived[-1]) == "2"
+    ready = await house.admin_get("/readyz")
+    assert ready.status == 200
+    assert b"hk: generation 1 stands for another content than before" in ready.body
+    (house.ring / "keyring.yaml").write_text(ROTATED)
+    await generation(house, 2)
+    assert b"another content" not in (await house.admin_get("/readyz")).body
+
+
 async def test_the_old_version_still_decrypts_for_the_overlap(house, other_key):
     write_private(house.ring / "partner-2.pem", other_key)
     (house.ring / "keyring.yaml").write_text(ROTATED)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import KeyringError
+from gateway.keys.backends.disk import open_at_once
 from gateway.keys.locations import secret_of
 
 MAX_KEY_BYTES: Final = 64 * 1024
@@ -52,11 +53,6 @@ def read_key_file(file: Path, others: Others) -> bytes:
     except OSError as error:
         msg = f"it cannot be read: {error.strerror}"
         raise KeyringError(msg) from None
-
-
-def open_at_once(name: str, flags: int) -> int:
-    """Open without waiting: a pipe in a file's place must not hold up a reload."""
-    return os.open(name, flags | os.O_NONBLOCK)
 
 
 def check_access(descriptor: int, file: Path, others: Others) -> None:

@@ -5,6 +5,11 @@ import os
 from pathlib import Path
 
 
+def open_at_once(name: str, flags: int) -> int:
+    """Open without waiting: a pipe in a file's place must not hold up a reload."""
+    return os.open(name, flags | os.O_NONBLOCK)
+
+
 def write_new(file: Path, data: bytes, mode: int) -> None:
     """Write a new file, on the disk when this returns. It is never more open.
 

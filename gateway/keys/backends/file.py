@@ -16,12 +16,8 @@ from gateway import documents
 from gateway.documents import Document, DocumentError, Location, Problem
 from gateway.errors import KeyringError, KeyUnavailable
 from gateway.keys import manifest, schedule
-from gateway.keys.backends.access import (
-    Others,
-    check_access,
-    open_at_once,
-    read_key_file,
-)
+from gateway.keys.backends.access import Others, check_access, read_key_file
+from gateway.keys.backends.disk import open_at_once
 from gateway.keys.backends.halts import Halt, halt_reason, write_halt
 from gateway.keys.backends.homes import Homes
 from gateway.keys.backends.pem import FILES

@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.keys.backends.disk import replace_file
+from pydantic import TypeAdapter
+
+from gateway.keys.backends.disk import open_at_once, replace_file
 
 FILE_NAME: Final = ".canary-halted"
 _MAX_BYTES: Final = 4096
@@ -24,6 +26,9 @@ class Halt:
     reason: str
 
 
+_MARK: Final = TypeAdapter(Halt)
+
+
 def write_halt(folder: Path, halt: Halt) -> None:
     """Mark a canary as halted.
 
@@ -36,10 +41,10 @@ def write_halt(folder: Path, halt: Halt) -> None:
 def halt_reason(folder: Path, generation: int) -> str | None:
     """Give why the canary of a generation was halted; None where it was not."""
     try:
-        with (folder / FILE_NAME).open("rb") as stream:
-            halt = Halt(**json.loads(stream.read(_MAX_BYTES)))
+        with open(folder / FILE_NAME, "rb", opener=open_at_once) as stream:
+            halt = _MARK.validate_json(stream.read(_MAX_BYTES), strict=True)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError):
         return f"{FILE_NAME} cannot be read"
     return halt.reason if halt.generation == generation else None

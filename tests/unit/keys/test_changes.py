@@ -1,5 +1,7 @@
 """The life of keys, as steps from one manifest to the next."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from gateway.errors import KeyringError
@@ -8,14 +10,20 @@ from gateway.keys.changes import (
     Party,
     activate,
     add,
+    compromise,
+    dated,
     deactivate,
     destroy,
     difference,
     find,
+    mark_exported,
     next_version,
+    roll_back,
     section,
+    stage,
+    start_canary,
 )
-from gateway.keys.manifest import Entry, Manifest
+from gateway.keys.manifest import Entry, Manifest, Share
 from gateway.keys.model import KeyState, Use
 
 PARTNER, PLATFORM = Party.PARTNER, Party.PLATFORM
@@ -27,6 +35,14 @@ DESTROYED = KeyState.DESTROYED
 def entry(version="1", state=PRE_ACTIVE, *uses):
     key = None if state is DESTROYED else f"{version}{''.join(uses)}.pem"
     return Entry(version=version, state=state, key=key, use=uses or None)
+
+
+NOW = datetime(2026, 12, 1, 2, tzinfo=UTC)
+THEN, SOON = NOW - timedelta(hours=1), NOW + timedelta(hours=1)
+
+
+def having(each, **facts):
+    return each.model_copy(update=facts)
 
 
 def ring(*partner, platform=(), generation=7):
@@ -249,6 +265,302 @@ def test_the_active_key_is_not_destroyed():
 def test_a_destroyed_key_is_not_destroyed_again():
     with pytest.raises(KeyringError, match="nothing to do"):
         destroy(ring(entry("1", DESTROYED)), PARTNER, "1")
+
+
+# --- staging -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("party", Party)
+def test_a_key_is_staged_and_stays_pre_active(party):
+    before = add(EMPTY, party, entry("1"))
+    after = stage(before, party, "1")
+    (staged,) = section(after, party)
+    assert (staged.state, staged.staged) == (PRE_ACTIVE, True)
+    assert staged.processes_early
+    assert after.generation == before.generation + 1
+
+
+@pytest.mark.parametrize("state", sorted(set(KeyState) - {PRE_ACTIVE}))
+def test_only_a_pre_active_key_is_staged(state):
+    with pytest.raises(KeyringError, match=f"is {state}; only a pre-active key is st"):
+        stage(ring(entry("1", state)), PARTNER, "1")
+
+
+@pytest.mark.parametrize(
+    ("party", "use"), [(PARTNER, Use.SIGN), (PLATFORM, Use.ENCRYPT)]
+)
+def test_a_key_for_what_begins_with_being_active_is_not_staged(party, use):
+    before = add(EMPTY, party, entry("1", PRE_ACTIVE, use))
+    with pytest.raises(KeyringError, match="neither decrypts nor verifies"):
+        stage(before, party, "1")
+
+
+@pytest.mark.parametrize("step", [activate, compromise, destroy])
+def test_a_key_that_moves_on_is_staged_no_more(step):
+    before = stage(ring(entry("1")), PARTNER, "1")
+    assert not step(before, PARTNER, "1").partner[0].processes_early
+
+
+# --- canaries ----------------------------------------------------------------
+
+FIVE = Share(share=5, at=NOW)
+TWO = (PARTNER, "2", None)
+
+
+def canary(*partner, which=TWO):
+    return start_canary(ring(*partner), which, [FIVE])
+
+
+def test_a_canary_is_a_pre_active_key_with_shares():
+    after = canary(entry("1", ACTIVE), entry("2"))
+    assert after.partner == (entry("1", ACTIVE), having(entry("2"), canary=(FIVE,)))
+    assert after.partner[1].processes_early
+    assert after.generation == 8
+
+
+def test_a_canary_is_given_another_share():
+    quarter = Share(share=25, at=SOON)
+    before = canary(entry("1", ACTIVE), entry("2"))
+    after = start_canary(before, TWO, [FIVE, quarter])
+    assert after.partner[1].canary == (FIVE, quarter)
+
+
+@pytest.mark.parametrize("state", sorted(set(KeyState) - {PRE_ACTIVE}))
+def test_only_a_pre_active_key_begins_as_a_canary(state):
+    with pytest.raises(KeyringError, match=f"is {state}; only a pre-active key begins"):
+        canary(entry("1", ACTIVE), entry("2", state))
+
+
+def test_a_canary_leaves_someone_to_sign_the_rest():
+    with pytest.raises(KeyringError, match=r"nothing else signs.*activate 2 without"):
+        canary(entry("1", DEACTIVATED), entry("2"))
+
+
+def test_there_is_one_canary_at_a_time():
+    tried = having(entry("3"), canary=(FIVE,))
+    with pytest.raises(KeyringError, match="version 3 is a canary already"):
+        canary(entry("1", ACTIVE), entry("2"), tried)
+
+
+def test_a_key_that_does_not_sign_is_no_canary():
+    with pytest.raises(KeyringError, match="partner version 2 does not sign"):
+        canary(entry("1", ACTIVE), entry("2", PRE_ACTIVE, Use.DECRYPT))
+    theirs = ring(platform=(entry("2"),))
+    with pytest.raises(KeyringError, match="platform version 2 does not sign"):
+        start_canary(theirs, (PLATFORM, "2", None), [FIVE])
+
+
+@pytest.mark.parametrize("step", [activate, compromise, destroy])
+def test_a_canary_that_moves_on_is_none(step):
+    before = canary(entry("1", ACTIVE), entry("2"))
+    assert step(before, PARTNER, "2").partner[1].canary == ()
+
+
+# --- what AlipayHK was given -------------------------------------------------
+
+
+def test_a_pair_that_was_never_given_out_is_neither_activated_nor_tried():
+    before = ring(entry("1", ACTIVE), having(entry("2"), created=THEN))
+    with pytest.raises(KeyringError, match=r"never given out.*`gateway keys public 2`"):
+        activate(before, PARTNER, "2")
+    with pytest.raises(KeyringError, match="never given out"):
+        start_canary(before, TWO, [FIVE])
+    given = mark_exported(before, TWO, NOW)
+    assert given.partner[1].exported == NOW
+    assert given.generation == before.generation + 1
+    assert states(activate(given, PARTNER, "2")) == [DEACTIVATED, ACTIVE]
+
+
+def test_alipayhks_key_needs_no_giving_out():
+    before = ring(platform=(having(entry("1"), created=THEN),))
+    assert states(activate(before, PLATFORM, "1"), PLATFORM) == [ACTIVE]
+
+
+# --- compromise --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", sorted(set(KeyState) - {COMPROMISED}))
+def test_a_key_is_compromised_from_anywhere(state):
+    """Even where it is the last one: what it signs is not to be believed."""
+    after = compromise(ring(entry("1", state)), PARTNER, "1")
+    assert states(after) == [COMPROMISED]
+    assert after.generation == 8
+
+
+def test_a_compromised_key_keeps_the_name_of_its_file_and_loses_its_plans():
+    plans = {"deactivate_at": SOON, "destroy_at": SOON}
+    before = ring(having(entry("1", ACTIVE), **plans), entry("2"))
+    assert compromise(before, PARTNER, "1").partner[0] == entry("1", COMPROMISED)
+
+
+def test_a_key_is_not_compromised_twice():
+    with pytest.raises(KeyringError, match="nothing to do"):
+        compromise(ring(entry("1", COMPROMISED)), PARTNER, "1")
+
+
+@pytest.mark.parametrize("step", [compromise, destroy])
+def test_a_key_stays_where_the_one_to_replace_it_does_not_come(step):
+    """Else its planned end, alone, would keep the ring from being taken."""
+    leaving = having(entry("1", ACTIVE), deactivate_at=SOON, destroy_at=SOON)
+    other = having(entry("0", DEACTIVATED), destroy_at=SOON)
+    coming = having(entry("2"), activate_at=SOON)
+    after = step(ring(other, leaving, coming), PARTNER, "2")
+    assert after.partner[:2] == (other, entry("1", ACTIVE))
+    assert after.generation == 8
+
+
+@pytest.mark.parametrize("plans", [{}, {"activate_at": NOW}])
+def test_a_planned_end_stays_where_it_belongs_to_no_other_plan(plans):
+    leaving = having(entry("1", ACTIVE), deactivate_at=SOON)
+    after = compromise(ring(leaving, having(entry("2"), **plans)), PARTNER, "2")
+    assert after.partner[0] == leaving
+
+
+# --- the end of an overlap ---------------------------------------------------
+
+
+def test_a_key_is_not_destroyed_before_the_end_of_its_overlap_by_accident():
+    kept = having(entry("1", DEACTIVATED), destroy_at=SOON)
+    with pytest.raises(KeyringError, match="is kept until 2026-12-01T03:00:00Z"):
+        destroy(ring(kept), PARTNER, "1")
+    after = destroy(ring(kept), PARTNER, "1", early=True)
+    assert after.partner == (entry("1", DESTROYED),)
+
+
+def test_a_destroyed_key_keeps_its_fingerprint():
+    known = having(entry("1", DEACTIVATED), fingerprint="0" * 64)
+    assert destroy(ring(known), PARTNER, "1").partner[0].fingerprint == "0" * 64
+
+
+# --- dates -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "start", "fact"),
+    [
+        (activate, PRE_ACTIVE, "activated"),
+        (activate, DEACTIVATED, "activated"),
+        (destroy, DEACTIVATED, "destroyed"),
+        (compromise, ACTIVE, "compromised"),
+    ],
+)
+def test_a_step_is_noted_with_its_time(step, start, fact):
+    before = ring(entry("1", start), entry("2", PRE_ACTIVE))
+    after = dated(before, step(before, PARTNER, "1"), NOW)
+    assert after == step(
+        ring(having(before.partner[0], **{fact: NOW}), entry("2")), PARTNER, "1"
+    )
+    assert after.generation == 8
+
+
+def test_the_key_that_made_way_is_noted_too():
+    before = ring(entry("1", ACTIVE), entry("2"))
+    first, second = dated(before, activate(before, PARTNER, "2"), NOW).partner
+    assert (first.deactivated, second.activated) == (NOW, NOW)
+
+
+@pytest.mark.parametrize(
+    ("state", "facts"),
+    [(PRE_ACTIVE, {"created": NOW}), (ACTIVE, {"created": NOW, "activated": NOW})],
+)
+def test_a_new_key_is_noted_as_created(state, facts):
+    after = dated(EMPTY, ring(entry("1", state)), NOW)
+    assert after == ring(having(entry("1", state), **facts))
+
+
+def test_a_change_of_no_state_is_not_noted():
+    before = ring(entry("1"))
+    after = stage(before, PARTNER, "1")
+    assert dated(before, after, NOW) == after
+
+
+def test_what_returned_to_pre_active_has_no_time_of_it():
+    before, after = ring(entry("1", ACTIVE)), ring(entry("1"))
+    assert dated(before, after, NOW) == after
+
+
+def test_a_key_of_a_time_without_dates_is_compromised_after_it_was_destroyed():
+    """An entry that names no file must say that it was destroyed."""
+    before = ring(entry("1", DESTROYED))
+    (after,) = dated(before, compromise(before, PARTNER, "1"), NOW).partner
+    assert (after.destroyed, after.compromised) == (NOW, NOW)
+    known = ring(having(entry("1", DESTROYED), destroyed=THEN))
+    (after,) = dated(known, compromise(known, PARTNER, "1"), NOW).partner
+    assert (after.destroyed, after.compromised) == (THEN, NOW)
+
+
+# --- the way back ------------------------------------------------------------
+
+
+def back(manifest, earlier):
+    return roll_back(manifest, earlier, NOW)
+
+
+def test_every_key_gets_the_state_it_had():
+    earlier = ring(entry("1", ACTIVE), entry("2", DEACTIVATED))
+    after = activate(earlier, PARTNER, "2")
+    assert back(after, earlier) == earlier.model_copy(update={"generation": 9})
+
+
+def test_a_key_that_came_since_is_out_of_use():
+    earlier = ring(entry("1", ACTIVE))
+    added = add(earlier, PARTNER, entry("2"))
+    activated = activate(added, PARTNER, "2")
+    assert states(back(activated, earlier)) == [ACTIVE, DEACTIVATED]
+    staged = back(stage(added, PARTNER, "2"), earlier)
+    assert staged.partner == added.partner
+
+
+def test_a_key_that_was_not_in_use_then_still_decrypts_once_it_was():
+    earlier = ring(entry("1", ACTIVE), entry("2"))
+    after = back(activate(earlier, PARTNER, "2"), earlier)
+    assert states(after) == [ACTIVE, DEACTIVATED]
+
+
+@pytest.mark.parametrize("gone", [COMPROMISED, DESTROYED])
+@pytest.mark.parametrize("held", [PRE_ACTIVE, ACTIVE, DEACTIVATED])
+def test_what_is_past_return_does_not_return(gone, held):
+    earlier = ring(entry("1", held), entry("2", ACTIVE, Use.DECRYPT))
+    now = ring(entry("1", gone), entry("2", DEACTIVATED, Use.DECRYPT))
+    assert states(back(now, earlier)) == [gone, ACTIVE]
+
+
+def test_what_was_given_up_then_is_left_as_it_is_now():
+    earlier = ring(entry("1", COMPROMISED), entry("2", ACTIVE, Use.DECRYPT))
+    now = ring(entry("1", ACTIVE), entry("2", DEACTIVATED, Use.DECRYPT))
+    assert states(back(now, earlier)) == [ACTIVE, ACTIVE]
+
+
+def test_plans_return_that_are_still_to_come():
+    """One that has passed would be taken at once, for nobody to expect."""
+    both = {"deactivate_at": NOW, "destroy_at": SOON}
+    earlier = ring(having(entry("1", ACTIVE), **both), having(entry("2"), staged=True))
+    now = ring(entry("1", DEACTIVATED), entry("2", ACTIVE))
+    first, second = back(now, earlier).partner
+    assert first == having(entry("1", ACTIVE), destroy_at=SOON)
+    assert second == entry("2", DEACTIVATED)
+
+
+@pytest.mark.parametrize(
+    ("party", "use"), [(PARTNER, Use.SIGN), (PLATFORM, Use.ENCRYPT)]
+)
+def test_the_way_back_is_closed_where_nothing_would_be_active(party, use):
+    earlier = EMPTY.model_copy(
+        update={party.value: (entry("1", ACTIVE), entry("2", PRE_ACTIVE))}
+    )
+    now = compromise(activate(earlier, party, "2"), party, "1")
+    with pytest.raises(KeyringError, match=f"of the {party} would be active to {use}"):
+        back(now, earlier)
+
+
+def test_where_nothing_was_active_nothing_is_lost():
+    earlier = ring(entry("1"), entry("2"))
+    assert states(back(stage(earlier, PARTNER, "1"), earlier)) == [PRE_ACTIVE] * 2
+
+
+def test_a_way_back_that_leads_nowhere_is_refused():
+    with pytest.raises(KeyringError, match="nothing would change"):
+        back(ring(entry("1"), generation=9), ring(entry("1")))
 
 
 # --- any step ----------------------------------------------------------------

@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,8 @@ from gateway.keys import manifest
 from gateway.keys.backends import folder as folders
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.folder import KeyFile, locked, preview, unnamed
+from gateway.keys.backends.halts import Halt, halt_reason, write_halt
+from gateway.keys.backends.history import generations, recall
 from gateway.keys.changes import (
     EMPTY,
     Party,
@@ -26,6 +27,9 @@ from gateway.keys.changes import (
 from gateway.keys.formats import private_pem, public_pem
 from gateway.keys.manifest import Entry
 from gateway.keys.model import KeyState
+from tests.unit.keys import killed_changes
+
+REPOSITORY = Path(__file__).parents[3]
 
 
 def entry(name, version="1"):
@@ -326,51 +330,23 @@ def test_a_preview_refuses_what_the_gateway_would(ring):
 
 # --- crashes -----------------------------------------------------------------
 
-KILLED = textwrap.dedent("""
-    import os, shutil, sys
-    from pathlib import Path
-    from gateway.keys.backends.folder import KeyFile, locked
-    from gateway.keys.changes import Party, activate, add, destroy
-    from gateway.keys.manifest import Entry
-    from gateway.keys.model import KeyState
 
-    ring, key, left = Path(sys.argv[1]), Path(sys.argv[2]), None
-
-    def cut_off(event, arguments):
-        global left
-        if left is None or event not in OPERATIONS:
-            return
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), 9)
-
-    OPERATIONS = ("open", "os.rename", "os.remove", "os.mkdir", "os.symlink")
-    sys.addaudithook(cut_off)
-    for operations in range(1000):
-        folder = ring.with_name(f"killed-{operations:03}")
-        shutil.copytree(ring, folder)
-        child = os.fork()
-        if child == 0:
-            left = operations
-            with locked(folder) as opened:
-                name = "partner-2.pem"
-                new = Entry(version="2", state=KeyState.PRE_ACTIVE, key=name)
-                after = add(opened.manifest, Party.PARTNER, new)
-                after = activate(after, Party.PARTNER, "2")
-                after = destroy(after, Party.PARTNER, "1")
-                opened.replace(after, KeyFile(name, key.read_bytes(), private=True))
-            os._exit(0)
-        if os.waitpid(child, 0)[1] == 0:
-            break
-""")
-"""Rotates our key, over and over, each time killed one disk operation later."""
-
-
-def test_a_killed_change_leaves_the_old_ring_or_the_new_one(ring, other_key, tmp_path):
+@pytest.fixture
+def killed(ring, other_key, tmp_path):
+    """Give a function that gives the folder of each killed change, in order."""
     key = tmp_path / "new.pem"
     key.write_bytes(private_pem(other_key))
-    subprocess.run([sys.executable, "-c", KILLED, ring, key], check=True, timeout=30)
-    folders = sorted(ring.parent.glob("killed-*"))
+
+    def kill(change):
+        words = [sys.executable, "-m", killed_changes.__name__, ring, key, change]
+        subprocess.run(words, check=True, timeout=60, cwd=REPOSITORY)
+        return sorted(ring.parent.glob("killed-*"))
+
+    return kill
+
+
+def test_a_killed_change_leaves_the_old_ring_or_the_new_one(killed):
+    folders = killed("rotate")
     assert len(folders) > 20
     signers = []
     for folder in folders:
@@ -382,6 +358,55 @@ def test_a_killed_change_leaves_the_old_ring_or_the_new_one(ring, other_key, tmp
     assert signers == sorted(signers)
     assert set(signers) == {"1", "2"}
     assert left == []
+
+
+def grow(ring, key):
+    """Add our version 2, not in use yet."""
+    with locked(ring) as opened:
+        after = add(opened.manifest, Party.PARTNER, entry("partner-2.pem", "2"))
+        opened.replace(after, pair("partner-2.pem", key))
+
+
+@pytest.mark.parametrize("change", ["plan", "settle", "back"])
+def test_at_each_step_a_killed_change_leaves_one_of_two_rings_and_the_history(
+    ring, killed, other_key, change
+):
+    grow(ring, other_key)
+    if change == "settle":
+        killed_changes.plan(ring)
+    elif change == "back":
+        with locked(ring) as opened:
+            opened.replace(activate(opened.manifest, Party.PARTNER, "2"))
+    before, kept = manifest.load(ring).value, generations(ring)
+    folders = killed(change)
+    after = manifest.load(folders[-1]).value
+    assert after.generation == before.generation + 1
+    found = [manifest.load(folder).value for folder in folders]
+    turn = found.index(after)
+    assert found == [before] * turn + [after] * (len(folders) - turn)
+    assert turn > 10
+    for folder, value in zip(folders, found, strict=True):
+        KeyringFolder(folder).read()
+        there = generations(folder)
+        assert there in (kept, [*kept, before.generation])
+        assert [recall(folder, 99, each).generation for each in there] == there
+        if value == after:
+            assert recall(folder, after.generation) == before
+    assert unnamed(folders[-1], after) == []
+
+
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_killed_halt_leaves_a_whole_mark_or_the_one_before(ring, killed, marked):
+    if marked:
+        write_halt(ring, Halt(9, "2", "before"))
+    folders = killed("halt")
+    found = [halt_reason(folder, 9) for folder in folders]
+    turn = found.index(killed_changes.HALT.reason)
+    old = "before" if marked else None
+    assert found == [old] * turn + [killed_changes.HALT.reason] * (len(folders) - turn)
+    assert 2 <= turn < len(folders) - 1
+    for folder in folders:
+        KeyringFolder(folder).read()
 
 
 def test_what_a_killed_change_left_is_cleared_by_the_next(ring):

@@ -4,11 +4,12 @@ import copy
 import dataclasses
 import pickle
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gateway.errors import KeyringError, KeyUnavailable, KeyVersionUnknown, Outcome
-from gateway.keys.keyring import Keyring
+from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import (
     HELD,
     PARTNER_USES,
@@ -174,6 +175,129 @@ def test_ours_and_theirs_may_share_a_version(ours, theirs):
     assert ring.signer.public.version == ring.recipient.version == "1"
 
 
+# --- staged keys -------------------------------------------------------------
+
+
+def staged(given):
+    """Give the same key or pair, staged."""
+    if isinstance(given, KeyInfo):
+        return dataclasses.replace(given, staged=True)
+    info, pair = given
+    return dataclasses.replace(info, staged=True), pair
+
+
+def test_a_staged_key_takes_what_comes_in_and_nothing_else(ours, theirs):
+    ring = Keyring.of(
+        1, [staged(ours("1", "pre-active"))], [staged(theirs("7", "pre-active"))]
+    )
+    assert done_by(ring) == ["decrypt", "verify"]
+
+
+@pytest.mark.parametrize("state", ["compromised", "destroyed"])
+def test_a_key_that_was_given_up_is_not_staged_whatever_is_said(ours, theirs, state):
+    ring = Keyring.of(1, [staged(ours("1", state))], [staged(theirs("7", state))])
+    assert done_by(ring) == []
+
+
+def test_the_key_in_use_comes_before_the_one_to_come_and_the_one_that_was(ours, theirs):
+    """Where no version is named, most messages are of the first, fewest of the last."""
+    states = {"1": "deactivated", "2": "pre-active", "3": "active", "4": "pre-active"}
+    partner = [ours(version, state) for version, state in states.items()]
+    platform = [theirs(version, state) for version, state in states.items()]
+    partner[1], platform[1] = staged(partner[1]), staged(platform[1])
+    ring = Keyring.of(1, partner, platform)
+    assert [key.public.version for key in ring.unwrappers(None)] == ["3", "2", "1"]
+    assert versions(ring.verifiers) == ["3", "2", "1"]
+    with pytest.raises(KeyVersionUnknown):
+        ring.unwrappers("4")
+
+
+# --- canaries ----------------------------------------------------------------
+
+IDS = [f"exchange-{number}" for number in range(4000)]
+
+
+@pytest.fixture
+def tried(ours):
+    """Give a function that makes a ring with version 2 as the canary."""
+
+    def build(share, halted=None):
+        partner = [ours("1"), staged(ours("2", "pre-active"))]
+        canary = Canary(partner[1][1], share, halted)
+        return Keyring.of(1, partner, [], canary=canary)
+
+    return build
+
+
+def signed_by(ring):
+    return [ring.signer_for(each).public.version for each in IDS]
+
+
+def test_without_a_canary_the_active_key_signs_everything(ours):
+    assert set(signed_by(Keyring.of(1, [ours("1")], []))) == {"1"}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.5, 0.95])
+def test_a_canary_signs_its_share(tried, share):
+    signed = signed_by(tried(share)).count("2") / len(IDS)
+    assert abs(signed - share) < 5 * (share * (1 - share) / len(IDS)) ** 0.5
+
+
+@pytest.mark.parametrize(("share", "version"), [(0, "1"), (1, "2")])
+def test_a_share_of_nothing_is_nothing_and_of_all_is_all(tried, share, version):
+    assert set(signed_by(tried(share))) == {version}
+
+
+def test_the_same_exchange_is_always_signed_by_the_same_key(tried):
+    assert signed_by(tried(0.5)) == signed_by(tried(0.5))
+
+
+def test_an_exchange_that_a_canary_signs_it_signs_at_any_greater_share(tried):
+    small, large = signed_by(tried(0.05)), signed_by(tried(0.25))
+    pairs = set(zip(small, large, strict=True))
+    assert pairs == {("1", "1"), ("1", "2"), ("2", "2")}
+
+
+@pytest.mark.parametrize("share", [0.5, 1])
+def test_a_halted_canary_signs_nothing(tried, share):
+    assert set(signed_by(tried(share, "refused"))) == {"1"}
+
+
+def test_a_canary_shows_its_version_and_no_key(tried):
+    canary = tried(0.5).canary
+    assert canary.version == "2"
+    assert "key" not in repr(canary)
+
+
+def test_a_canary_does_not_stand_in_for_a_missing_signer(ours):
+    info, pair = staged(ours("2", "pre-active"))
+    ring = Keyring.of(1, [(info, pair)], [], canary=Canary(pair, 0.5))
+    assert ring.missing(encrypting=False)[0] == "a partner key that is active to sign"
+    for each in IDS[:50]:
+        if ring.canary.takes(each):
+            assert ring.signer_for(each) is pair
+        else:
+            with pytest.raises(KeyUnavailable):
+                ring.signer_for(each)
+
+
+# --- moments -----------------------------------------------------------------
+
+
+def test_a_ring_without_plans_is_that_of_every_moment(ours):
+    ring = Keyring.of(1, [ours("1")], [])
+    assert ring.at(datetime.max.replace(tzinfo=UTC)) is ring
+
+
+def test_a_ring_becomes_another_when_that_is_due():
+    due, asked = datetime(2026, 12, 1, tzinfo=UTC), []
+    ring = Keyring.of(1, [], [], due=due, later=lambda now: asked.append(now) or "next")
+    assert ring.at(due - timedelta.resolution) is ring
+    assert asked == []
+    assert ring.at(due) == "next"
+    assert asked == [due]
+
+
 # --- what is missing ---------------------------------------------------------
 
 
@@ -255,6 +379,21 @@ def test_one_key_under_two_versions_is_a_rotation_to_itself(ours, theirs):
     assert refusal(
         [], [theirs("1", mark="x"), theirs("2", "pre-active", mark="x")]
     ) == ("versions 1 and 2 are the same key")
+
+
+@pytest.mark.parametrize("state", ["compromised", "destroyed"])
+def test_a_key_that_was_given_up_does_not_return_by_its_fingerprint(
+    ours, theirs, state
+):
+    gone, _ = ours("1", state, held=False)
+    known = dataclasses.replace(gone, fingerprint="x")
+    assert refusal([(known, None), ours("2", mark="x")], []) == (
+        "versions 1 and 2 are the same key"
+    )
+    gone = dataclasses.replace(theirs("1", state, held=False), fingerprint="x")
+    assert refusal([], [gone, theirs("2", mark="x")]) == (
+        "versions 1 and 2 are the same key"
+    )
 
 
 def test_a_key_that_is_not_held_does_not_end_the_search(ours, theirs):

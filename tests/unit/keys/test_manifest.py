@@ -1,14 +1,22 @@
 """keyring.yaml: what is read is what is written, and what is refused."""
 
 import json
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given, strategies as st
 
 from gateway.documents import DocumentError
 from gateway.keys import manifest
-from gateway.keys.manifest import Entry, Manifest
-from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyState, Use
+from gateway.keys.manifest import Entry, Manifest, Share, format_moment, parse_moment
+from gateway.keys.model import (
+    HELD,
+    PARTNER_USES,
+    PLATFORM_USES,
+    KeyState,
+    Life,
+    Use,
+)
 
 CONTRACT = """\
 # keyring.yaml
@@ -314,7 +322,185 @@ def test_a_folder_without_a_manifest_is_told_as_such(tmp_path):
         manifest.load(tmp_path)
 
 
+# --- times -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-12-01T02:00:00Z", datetime(2026, 12, 1, 2, tzinfo=UTC)),
+        ("2026-12-01T10:00:00+08:00", datetime(2026, 12, 1, 2, tzinfo=UTC)),
+        ("2026-12-01T10:00+0800", datetime(2026, 12, 1, 2, tzinfo=UTC)),
+        ("2026-11-30 18:30:00.25-07:30", datetime(2026, 12, 1, 2, 0, 0, 250000, UTC)),
+        ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
+        ("9999-12-31T23:59:59.999999Z", datetime.max.replace(tzinfo=UTC)),
+    ],
+)
+def test_a_time_is_read_with_its_zone_as_utc(read, text, moment):
+    entry = f"{{version: a, state: active, key: a, created: {text}}}"
+    created = read(ring(entry)).partner[0].created
+    assert created == moment
+    assert created.tzinfo is UTC
+    assert parse_moment(format_moment(moment)) == moment
+
+
+def test_a_time_is_written_in_utc():
+    east = datetime(2026, 12, 1, 2, tzinfo=timezone(timedelta(hours=8)))
+    assert format_moment(east) == "2026-11-30T18:00:00Z"
+
+
+TIME = "must be a time with its zone, such as 2026-12-01T02:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-12-01T02:00:00",
+        "2026-12-01",
+        "2026-13-01T02:00:00Z",
+        "2026-02-29T02:00:00Z",
+        "2026-12-01T02:00:60Z",
+        "2026-12-01T02:00:00+25:00",
+        "2026-12-01T02:00:00.1234567Z",
+        "0000-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-12:00",
+        "+12026-12-01T02:00:00Z",
+        "\u0662026-12-01T02:00:00Z",
+        "1764554400",
+        "tomorrow",
+        "[]",
+    ],
+)
+def test_another_time_is_refused_with_its_line(problems, text):
+    entry = f'{{version: a, state: active, key: a, created: "{text}"}}'
+    assert problems(ring(entry)) == [(3, "partner[0].created", TIME)]
+
+
+# --- what a state cannot have ------------------------------------------------
+
+AT = "2026-12-01T02:00:00Z"
+NEW_KEYS = {
+    "staged": ("true", {"pre-active"}),
+    "canary": (f"[{{share: 5, at: {AT}}}]", {"pre-active"}),
+    "activate_at": (AT, {"pre-active", "deactivated"}),
+    "deactivate_at": (AT, {"pre-active", "active", "deactivated"}),
+    "destroy_at": (AT, {"pre-active", "active", "deactivated"}),
+    "created": (AT, set(KeyState)),
+    "exported": (AT, set(KeyState)),
+    "activated": (AT, set(KeyState)),
+    "deactivated": (AT, set(KeyState)),
+    "compromised": (AT, {"compromised", "destroyed"}),
+    "destroyed": (AT, {"compromised", "destroyed"}),
+    "fingerprint": ("a" * 64, set(KeyState)),
+}
+
+
+@pytest.mark.parametrize("state", KeyState)
+@pytest.mark.parametrize("key", NEW_KEYS)
+def test_a_key_has_what_its_state_can_have(read, problems, key, state):
+    """Most of all: what was given up is not in use, whatever its state says."""
+    value, states = NEW_KEYS[key]
+    text = ring(f"{{version: a, state: {state}, key: a, {key}: {value}}}")
+    if state in states:
+        assert getattr(read(text).partner[0], key)
+    else:
+        message = f"a key that is {state} has none"
+        assert problems(text) == [(3, f"partner[0].{key}", message)]
+
+
+def test_the_states_in_which_a_key_is_held_are_not_past_return():
+    assert NEW_KEYS["destroyed"][1] == set(KeyState) - HELD
+
+
+def test_a_compromised_key_that_was_destroyed_needs_no_file(read):
+    entry = f"{{version: a, state: compromised, destroyed: {AT}}}"
+    assert read(ring(entry)).partner[0].key is None
+
+
+def test_alipayhks_keys_are_no_canaries(problems):
+    entry = (
+        f"{{version: a, state: pre-active, key: a, canary: [{{share: 5, at: {AT}}}]}}"
+    )
+    assert problems(ring(platform=[entry])) == [
+        (
+            4,
+            "platform[0].canary",
+            "AlipayHK's keys sign nothing of ours; stage this one instead",
+        )
+    ]
+
+
+def test_a_canary_signs(problems, read):
+    entry = f"{{version: a, state: pre-active, key: a, use: [%s], canary: [{{share: 5, at: {AT}}}]}}"
+    assert problems(ring(entry % "decrypt")) == [
+        (3, "partner[0].canary", "a key that does not sign cannot sign a share")
+    ]
+    assert read(ring(entry % "decrypt, sign")).partner[0].canary
+
+
+@pytest.mark.parametrize(
+    ("step", "where", "message"),
+    [
+        (f"{{share: 0, at: {AT}}}", "share", "must be above 0"),
+        (f"{{share: 101, at: {AT}}}", "share", "must be at most 100"),
+        (f"{{share: .nan, at: {AT}}}", "share", "must be a number"),
+        (f"{{share: inf, at: {AT}}}", "share", "must be a finite number"),
+        (f"{{share: 5%, at: {AT}}}", "share", "must be a number"),
+        (f"{{at: {AT}}}", "share", REQUIRED),
+        ("{share: 5}", "at", REQUIRED),
+        ("{share: 5, at: 12:00}", "at", TIME),
+    ],
+)
+def test_a_share_is_a_part_of_a_hundred_from_a_time_on(problems, step, where, message):
+    entry = f"{{version: a, state: pre-active, key: a, canary: [{step}]}}"
+    assert problems(ring(entry)) == [(3, f"partner[0].canary[0].{where}", message)]
+
+
+@pytest.mark.parametrize("text", ["", "a" * 63, "A" * 64, "a" * 64 + "\\n", "z" * 64])
+def test_a_fingerprint_is_64_hex_digits(problems, text):
+    entry = f'{{version: a, state: active, key: a, fingerprint: "{text}"}}'
+    message = "must be the SHA-256 of the key's SPKI: 64 hex digits"
+    assert problems(ring(entry)) == [(3, "partner[0].fingerprint", message)]
+
+
+def test_the_facts_of_an_entry_are_its_life():
+    times = [datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 6)]
+    names = ["created", "activated", "deactivated", "compromised", "destroyed"]
+    facts = dict(zip(names, times, strict=True))
+    assert Entry(version="a", state=KeyState.DESTROYED, **facts).life == Life(*times)
+
+
 # --- reading and writing are inverse -----------------------------------------
+
+
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+SHARES = st.builds(
+    Share, share=st.floats(0, 100, exclude_min=True, allow_subnormal=False), at=MOMENTS
+)
+FINGERPRINTS = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
+
+
+@st.composite
+def facts(draw, state, uses):
+    """Give some of the keys that an entry in this state may have."""
+    signs = uses is None or Use.SIGN in uses
+    values = {
+        "staged": st.just(value=True),
+        "canary": st.lists(SHARES, min_size=1, max_size=3).map(tuple),
+        "fingerprint": FINGERPRINTS,
+    }
+    may = [name for name, (_, states) in NEW_KEYS.items() if state in states]
+    if not signs:
+        may = [name for name in may if name != "canary"]
+    chosen = draw(st.sets(st.sampled_from(may)))
+    return {name: draw(values.get(name, MOMENTS)) for name in sorted(chosen)}
+
+
+@st.composite
+def full_entries(draw):
+    plain = draw(entries(PARTNER_USES))
+    return plain.model_copy(update=draw(facts(plain.state, plain.use)))
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,30}", fullmatch=True)
@@ -340,7 +526,7 @@ def entries(allowed):
 MANIFESTS = st.builds(
     Manifest,
     generation=st.integers(1, 10**12),
-    partner=st.lists(entries(PARTNER_USES), max_size=4).map(tuple),
+    partner=st.lists(full_entries(), max_size=4).map(tuple),
     platform=st.lists(entries(PLATFORM_USES), max_size=4).map(tuple),
 )
 

@@ -1,8 +1,9 @@
 """The keyring in use: swapped whole or not at all, and the watch over its source."""
 
 import asyncio
+import dataclasses
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -30,6 +31,7 @@ class Source:
 
     def read(self, now):
         self.log.append(self.now)
+        self.asked_for = now
         if isinstance(self.content, Exception):
             raise self.content
         return self.content
@@ -65,6 +67,9 @@ class Listener:
     def failed(self, client, reason):
         self.told.append(("failed", client, reason))
 
+    def reused(self, client, generation):
+        self.told.append(("reused", client, generation))
+
 
 @pytest.fixture
 def source():
@@ -92,8 +97,13 @@ def self_test():
 
 
 @pytest.fixture
-def store(source, self_test, listener):
-    return KeyStore("hk", source, self_test, listener, now=Clock())
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def store(source, self_test, listener, clock):
+    return KeyStore("hk", source, self_test, listener, now=clock)
 
 
 # --- before the first ring ---------------------------------------------------
@@ -283,6 +293,291 @@ async def test_a_ring_older_than_what_was_in_use_before_is_not_taken_up(
     assert await store.reload() is True
 
 
+# --- planned steps -----------------------------------------------------------
+
+START = datetime(2026, 12, 1, tzinfo=UTC)
+HOUR, INSTANT = timedelta(hours=1), timedelta.resolution
+
+
+class Plan:
+    """A ring that becomes another at each of its moments, told by its `content`."""
+
+    def __init__(self, *moments, generation=1):
+        self.moments = moments
+        self.generation = generation
+
+    def at(self, now):
+        taken = sum(moment <= now for moment in self.moments)
+        due = self.moments[taken] if taken < len(self.moments) else None
+        later = self.at if due else None
+        ring = Keyring.of(self.generation, [], [], due=due, later=later)
+        return dataclasses.replace(ring, content=(self.moments, taken))
+
+
+def taken(store):
+    """Give how many steps the ring in use has taken."""
+    return store.current.content[1]
+
+
+@pytest.fixture
+def planned(source, clock):
+    """A source whose ring takes a step in an hour, and another one an hour later."""
+    plan = Plan(START + HOUR, START + 2 * HOUR)
+    source.content = plan.at(START)
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("after", "steps"),
+    [(timedelta(0), 0), (HOUR - INSTANT, 0), (HOUR, 1), (2 * HOUR, 2), (9 * HOUR, 2)],
+)
+async def test_a_step_is_taken_to_the_moment(store, planned, clock, after, steps):
+    await store.reload()
+    clock.now = START + after
+    store.advance()
+    assert store.ring.content[1] == steps
+
+
+async def test_an_exchange_has_the_ring_of_its_moment_whatever_the_watch_waits_for(
+    store, planned, clock
+):
+    """A source that hangs holds the watch up, not the steps."""
+    await store.reload()
+    clock.now = START + HOUR
+    assert taken(store) == 1
+
+
+@pytest.mark.parametrize("broken", [KeyringError("gone"), OSError("broken")])
+async def test_steps_are_taken_though_the_source_be_gone(
+    store, source, planned, clock, broken
+):
+    await store.reload()
+    source.content = broken
+    assert await store.reload() is False
+    clock.now = START + 2 * HOUR
+    assert taken(store) == 2
+    assert store.problem is not None
+
+
+async def test_a_clock_that_goes_back_untakes_nothing(store, source, planned, clock):
+    await store.reload()
+    clock.now = START + HOUR
+    assert taken(store) == 1
+    clock.now = START
+    assert taken(store) == 1
+    await store.reload()
+    assert source.asked_for == START + HOUR
+    assert taken(store) == 1
+
+
+async def test_each_step_is_told_once(store, planned, clock, listener):
+    await store.reload()
+    for _ in range(3):
+        clock.now += HOUR
+        store.advance()
+        store.advance()
+    assert listener.told == [("loaded", "hk", 1)] * 3
+
+
+async def test_a_ring_is_read_as_of_now(store, source, planned, clock):
+    clock.now = START + HOUR
+    await store.reload()
+    assert source.asked_for == START + HOUR
+
+
+async def test_what_comes_due_while_the_ring_is_tested_is_taken_with_it(
+    store, self_test, planned, clock, listener
+):
+    async def take_an_hour(ring):
+        clock.now = START + HOUR
+
+    self_test.accept = take_an_hour
+    await store.reload()
+    assert store.ring.content[1] == 1
+    assert listener.told == [("loaded", "hk", 1)]
+
+
+async def test_what_comes_due_while_another_ring_is_tested_is_taken_in_the_one_in_use(
+    store, self_test, source, planned, clock
+):
+    await store.reload()
+    testing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def wait(ring):
+        testing.set()
+        await go_on.wait()
+
+    self_test.accept = wait
+    source.content = ring(2)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(store.reload())
+        await testing.wait()
+        clock.now = START + HOUR
+        assert taken(store) == 1
+        go_on.set()
+    assert store.current is source.content
+
+
+async def test_every_ring_to_come_passes_the_self_test_before_the_first_is_used(
+    store, self_test, planned
+):
+    tested = []
+
+    async def note(ring):
+        tested.append((ring.content[1], store.ring))
+
+    self_test.accept = note
+    await store.reload()
+    assert tested == [(0, None), (1, None), (2, None)]
+
+
+@pytest.mark.parametrize("unfit", [0, 1, 2])
+async def test_a_ring_that_would_become_unfit_is_not_taken_up(
+    store, self_test, planned, unfit
+):
+    async def refuse(ring):
+        if ring.content[1] == unfit:
+            raise KeyringError("unfit")
+
+    self_test.accept = refuse
+    assert await store.reload() is False
+    assert store.ring is None
+    assert store.problem == "unfit"
+
+
+async def test_before_there_is_a_ring_there_is_nothing_to_take(store):
+    store.advance()
+    assert store.ring is None
+
+
+async def test_the_watch_sleeps_until_a_step_is_due_and_no_longer_than_to_a_look(
+    store, planned, clock, monkeypatch
+):
+    await store.reload()
+    clock.now = START + HOUR - timedelta(seconds=1)
+    slept, over = [], asyncio.Event()
+
+    async def wait(seconds):
+        slept.append(round(seconds, 6))
+        clock.now += timedelta(seconds=seconds)
+        if clock.now >= START + HOUR:
+            over.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(store.watch())
+        await over.wait()
+        watching.cancel()
+    assert slept == [stores.POLL_SECONDS, stores.POLL_SECONDS, 0.2]
+
+
+async def test_a_step_is_taken_as_the_watch_wakes(store, planned, clock, monkeypatch):
+    await store.reload()
+    seen, over = [], asyncio.Event()
+
+    async def wait(seconds):
+        seen.append((seconds, store.ring.content[1]))
+        clock.now += HOUR
+        if len(seen) == 4:
+            over.set()
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(store.watch())
+        await over.wait()
+        watching.cancel()
+    assert seen == [(stores.POLL_SECONDS, steps) for steps in (0, 1, 2, 2)]
+
+
+async def test_a_clock_that_jumped_past_a_step_is_not_slept_over(
+    store, planned, clock, monkeypatch
+):
+    await store.reload()
+    slept, over = [], asyncio.Event()
+
+    async def wait(seconds):
+        slept.append(seconds)
+        over.set()
+        await asyncio.Event().wait()
+
+    clock.now = START + HOUR + INSTANT
+    monkeypatch.setattr(asyncio, "sleep", wait)
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(store.watch())
+        await over.wait()
+        watching.cancel()
+    assert slept == [0]
+
+
+# --- a generation that stands for two contents -------------------------------
+
+REUSED = (
+    "generation 1 stands for another content than before; raise it with each change"
+)
+
+
+def holding(content, generation=1):
+    return dataclasses.replace(ring(generation), content=content)
+
+
+async def test_a_change_without_a_new_generation_is_taken_up_and_told(
+    store, source, listener
+):
+    source.content = holding("a")
+    await store.reload()
+    assert store.warning is None
+    source.content = holding("b")
+    assert await store.reload() is True
+    assert store.current is source.content
+    assert store.problem is None
+    assert store.warning == REUSED
+    assert listener.told[-2:] == [("loaded", "hk", 1), ("reused", "hk", 1)]
+
+
+async def test_the_warning_stands_until_the_generation_is_raised(
+    store, source, listener
+):
+    for content in "abb":
+        source.content = holding(content)
+        await store.reload()
+    assert store.warning == REUSED
+    source.content = KeyringError("bad")
+    await store.reload()
+    assert store.warning == REUSED
+    source.content = holding("b", 2)
+    await store.reload()
+    assert store.warning is None
+    assert [told[0] for told in listener.told].count("reused") == 1
+
+
+async def test_the_same_content_read_again_is_no_news(store, source, listener):
+    for _ in range(3):
+        source.content = holding("a")
+        await store.reload()
+    assert store.warning is None
+    assert {told[0] for told in listener.told} == {"loaded"}
+
+
+async def test_a_step_that_was_planned_is_no_other_content(
+    store, source, planned, clock
+):
+    """The ring in use has taken it, and so has the one that is read."""
+    await store.reload()
+    clock.now = START + HOUR
+    source.content = planned.at(clock.now)
+    await store.reload()
+    assert store.warning is None
+
+
+async def test_a_plan_that_was_changed_is_another_content(store, source, planned):
+    await store.reload()
+    source.content = Plan(START + HOUR).at(START)
+    await store.reload()
+    assert store.warning == REUSED
+
+
 # --- what is told ------------------------------------------------------------
 
 
@@ -298,6 +593,17 @@ async def test_a_quiet_store_tells_nothing_until_it_is_asked(quiet, source, list
     assert listener.told == []
     quiet.tell()
     assert listener.told == [("loaded", "hk", 1), ("failed", "hk", "bad")]
+
+
+async def test_a_quiet_store_tells_of_a_reused_generation_when_it_is_asked(
+    quiet, source, listener
+):
+    for content in "ab":
+        source.content = holding(content)
+        await quiet.reload()
+    assert listener.told == []
+    quiet.tell()
+    assert listener.told == [("loaded", "hk", 1), ("reused", "hk", 1)]
 
 
 async def test_once_it_was_asked_a_quiet_store_tells_of_each_change(

@@ -238,6 +238,18 @@ def test_a_keyring_that_was_refused_is_told_with_what_follows(stream, events):
     }
 
 
+def test_a_generation_that_was_used_again_is_told_with_what_follows(stream, events):
+    events.reused("hk", 3)
+    (line,) = lines(stream)
+    assert {**line, "time": ""} == {
+        "time": "",
+        "event": "keyring_generation_reused",
+        "client": "hk",
+        "generation": 3,
+        "consequence": "it is in use; raise `generation` with each change",
+    }
+
+
 # --- a reader that went away -------------------------------------------------
 
 

@@ -1,0 +1,81 @@
+"""The mark that a canary was halted: for one generation, and safe where it is torn."""
+
+import json
+import os
+import stat
+
+import pytest
+
+from gateway.keys.backends.halts import FILE_NAME, Halt, halt_reason, write_halt
+
+HALT = Halt(5, "2", "AlipayHK refused 9 of 20 signatures")
+UNREADABLE = f"{FILE_NAME} cannot be read"
+
+
+def mark(folder, text):
+    (folder / FILE_NAME).write_text(text)
+    return halt_reason(folder, 5)
+
+
+def test_without_a_mark_nothing_is_halted(tmp_path):
+    assert halt_reason(tmp_path, 5) is None
+
+
+def test_a_mark_halts_the_canary_of_its_generation(tmp_path):
+    write_halt(tmp_path, HALT)
+    assert halt_reason(tmp_path, 5) == HALT.reason
+
+
+@pytest.mark.parametrize("generation", [4, 6])
+def test_a_mark_of_another_generation_is_void(tmp_path, generation):
+    write_halt(tmp_path, HALT)
+    assert halt_reason(tmp_path, generation) is None
+
+
+def test_the_last_mark_counts(tmp_path):
+    write_halt(tmp_path, Halt(4, "2", "before"))
+    write_halt(tmp_path, HALT)
+    assert halt_reason(tmp_path, 5) == HALT.reason
+    assert [each.name for each in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_mark_is_for_its_owner(tmp_path):
+    write_halt(tmp_path, HALT)
+    assert stat.S_IMODE((tmp_path / FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_halt(tmp_path / "none", HALT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        "[" * 4000,
+        json.dumps({"generation": 5, "version": "2"}),
+        json.dumps({"generation": 5, "version": "2", "reason": None}),
+        json.dumps({"generation": "5", "version": "2", "reason": "x"}),
+        json.dumps({"generation": 5, "version": "2", "reason": "x" * 5000}),
+        json.dumps({"generation": 5, "version": "2", "reason": "x"})[:-1],
+    ],
+)
+def test_a_mark_that_cannot_be_read_halts(tmp_path, text):
+    assert mark(tmp_path, text) == UNREADABLE
+
+
+def test_a_mark_of_other_bytes_than_text_halts(tmp_path):
+    (tmp_path / FILE_NAME).write_bytes(b"\xff\xfe")
+    assert halt_reason(tmp_path, 5) == UNREADABLE
+
+
+def test_what_is_no_file_halts_and_holds_nothing_up(tmp_path):
+    os.mkfifo(tmp_path / FILE_NAME)
+    assert halt_reason(tmp_path, 5) == UNREADABLE
+    (tmp_path / FILE_NAME).unlink()
+    (tmp_path / FILE_NAME).mkdir()
+    assert halt_reason(tmp_path, 5) == UNREADABLE
