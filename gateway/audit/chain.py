@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 _TEXT: Final = 1000
 _ITEMS: Final = 100
-_DEPTH: Final = 4
+_DEPTH: Final = 6
 """What a value of a record may have at most; more of it is cut, so lines stay short."""
 
 _HEX: Final = frozenset("0123456789abcdef")

@@ -106,7 +106,7 @@ def _facts(
     keys = [
         {
             "section": change.party,
-            **entry.model_dump(mode="json", exclude_none=True),
+            **entry.model_dump(mode="json", exclude_defaults=True),
             **({} if ring is None else {"fingerprint": _fingerprint(change, ring)}),
         }
         for entry, change in zip(entries, changes, strict=True)

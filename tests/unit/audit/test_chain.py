@@ -105,7 +105,10 @@ def test_a_record_follows_only_the_line_before_it():
         (float("inf"), "inf"),
         ({1: {2: 3}}, {"1": {"2": 3}}),
         (b"x", "b'x'"),
-        ({"a": {"b": {"c": {"d": {"e": 1}}}}}, {"a": {"b": {"c": {"d": "{'e': 1}"}}}}),
+        (
+            {"a": {"b": {"c": {"d": {"e": {"f": {"g": 1}}}}}}},
+            {"a": {"b": {"c": {"d": {"e": {"f": "{'g': 1}"}}}}}},
+        ),
     ],
 )
 def test_a_value_is_json_and_short(value, kept):
