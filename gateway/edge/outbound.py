@@ -74,7 +74,7 @@ class Outbound(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._answer = answer
         await self._write(request, answer)
-        if first_byte_timeout_s is not None:
+        if first_byte_timeout_s is not None and not answer.begun:
             self._impatience = loop.call_later(
                 first_byte_timeout_s, self._lose_patience, first_byte_timeout_s
             )
@@ -83,7 +83,7 @@ class Outbound(asyncio.Protocol):
             await self._progress
             if arrived := answer.taken():
                 await loan.take(arrived)
-            if self._paused:
+            if self._paused and not self._transport.is_closing():
                 self._paused = False
                 self._transport.resume_reading()
         if answer.error is not None:

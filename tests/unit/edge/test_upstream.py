@@ -9,7 +9,9 @@ import pytest
 
 from gateway.access.admission import Loan, Quota
 from gateway.edge import dial, pool
+from gateway.edge.answers import AnswerReader
 from gateway.edge.dial import Dial
+from gateway.edge.outbound import Outbound
 from gateway.edge.tls import client_context
 from gateway.edge.upstream import HttpUpstream
 from gateway.errors import (
@@ -331,6 +333,53 @@ async def test_a_closed_pool_keeps_nothing():
         upstream.close()
         assert (await asking).body == b"{}"
         assert upstream._pool._idle == []
+
+
+class Eager:
+    """A connection whose other side answers before a write returns."""
+
+    def __init__(self, answers):
+        self.connection = Outbound()
+        self._answers = iter(answers)
+        self.ours, self.theirs = socket.socketpair()
+        self.connection.connection_made(self)
+
+    def get_extra_info(self, _):
+        return self.ours
+
+    def set_write_buffer_limits(self, _):
+        pass
+
+    def is_closing(self):
+        return False
+
+    def write(self, _):
+        self.connection.data_received(next(self._answers, b""))
+
+    def close(self):
+        self.ours.close()
+        self.theirs.close()
+
+
+async def test_an_answer_that_is_there_already_is_waited_for_no_more():
+    """Else the clock of this exchange would end the next on the same connection."""
+    eager = Eager([ANSWER])
+    answer = AnswerReader(100)
+    with Loan(Quota(100)) as loan:
+        await eager.connection.ask((b"head", b"body"), answer, loan, 0.01)
+    assert answer.complete
+    assert eager.connection._impatience is None
+    eager.close()
+
+
+async def test_an_answer_that_comes_before_a_large_body_was_taken_ends_the_connection():
+    eager = Eager([b"", ANSWER])
+    answer = AnswerReader(100)
+    with Loan(Quota(100)) as loan:
+        await eager.connection.ask((b"head", b"x" * 500_000), answer, loan, None)
+    assert answer.body == b"{}"
+    assert not eager.connection.is_fit
+    eager.close()
 
 
 async def test_one_step_writes_the_head_and_the_body():
