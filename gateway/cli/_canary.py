@@ -15,6 +15,7 @@ from gateway.keys.backends.halts import halt_reason
 from gateway.keys.changes import Change, Which, start_canary
 from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import Entry, Manifest, Share, format_moment
+from gateway.keys.model import KeyState
 from gateway.keys.schedule import share_at
 
 _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?)%?")
@@ -72,6 +73,8 @@ def told(change: Change, ring: Keyring, now: datetime) -> Iterator[str]:
     """Say what a change means for a canary, if it means anything."""
     before = change.before.canary if change.before else ()
     steps = change.after.canary
+    if before and not steps and change.after.state is KeyState.PRE_ACTIVE:
+        yield "no longer a canary; it signs nothing"
     if steps and steps != before:
         for step in steps:
             when = "now" if step.at <= now else format_moment(step.at)

@@ -91,7 +91,8 @@ def test_the_same_command_without_it_completes_it(place):
 
 def test_a_rollback_takes_it_back(place):
     keys(place, "activate", "2", "--canary", "5%")
-    keys(place, "rollback")
+    said = keys(place, "rollback")
+    assert "partner version 2: no longer a canary; it signs nothing\n" in said
     assert canary(place) is None
     assert states(place) == ["active", "pre-active"]
 
