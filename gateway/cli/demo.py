@@ -4,9 +4,15 @@ Starts the simulator of AlipayHK and a gateway on loopback, with throw-away keys
 a temporary folder, sends two exchanges as a service would, and shows each hop: what
 the service sent, what went over the wire, and what came back.
 
+With `rotation` it plays how keys change while a service goes on calling: ours, with a
+canary and by schedule; ours, where AlipayHK does not know the new one and the gateway
+goes back by itself; AlipayHK's. It shows what the service developer, the security
+engineer and the operator see, and ends by itself, in about 20 seconds.
+
 Examples:
   gateway demo             then stays, so that you can send your own
   gateway demo --once      ends: 0 if both answers were verified
+  gateway demo rotation    ends: 0 if no exchange failed and the audit log verifies
 """
 
 import argparse
@@ -27,12 +33,25 @@ from gateway.simulator.exchanges import Exchange
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `gateway demo`."""
     parser.add_argument(
-        "--once", action="store_true", help="end after the two exchanges"
+        "play",
+        nargs="?",
+        choices=("rotation",),
+        metavar="rotation",
+        help="play three rotations of keys under traffic (default: two exchanges)",
+    )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="end after the two exchanges; rotations end by themselves",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play the demo. Gives 0 if both answers were verified."""
+    """Play the demo. Gives 0 if all went as it should."""
+    if arguments.play == "rotation":
+        from gateway.cli._rotation import play
+
+        return asyncio.run(until_signalled(play))
     return asyncio.run(until_signalled(partial(_play, once=arguments.once)))
 
 
