@@ -226,7 +226,7 @@ def _planned(change: Change) -> Iterator[str]:
         before, after = _plan(change.before, key), _plan(change.after, key)
         if after is not None and after != before:
             yield f"to be {verb} at {format_moment(after)}, by every gateway itself"
-        elif after is None and before is not None and verb != change.after.state:
+        elif after is None and before is not None and before > clock():
             yield f"no longer to be {verb} at {format_moment(before)}"
 
 

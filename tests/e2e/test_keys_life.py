@@ -135,6 +135,7 @@ def test_what_is_due_is_written_down_by_the_next_change_and_by_settling(place):
     due_at(place, activate_at=past, deactivate_at=past)
     said = keys(place, "settle")
     assert "partner version 2: pre-active -> active" in said
+    assert "no longer" not in said
     first, second = ring(place).partner
     assert (first.state, second.state) == ("deactivated", "active")
     assert manifest.format_moment(second.activated) == past
