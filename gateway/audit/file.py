@@ -22,7 +22,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from gateway.audit.chain import BEGINNING, Link, Tail, hash_of, line_after, tail_of
+from gateway.audit.chain import (
+    BEGINNING,
+    Link,
+    Tail,
+    has,
+    hash_of,
+    line_after,
+    tail_of,
+)
 from gateway.audit.seal import Seal
 from gateway.audit.segments import head_file, lock, lock_file, next_segment
 from gateway.audit.verification import RESUMED
@@ -108,6 +116,8 @@ class AuditFile:
     def _append(self, log: int, entries: Sequence[Fields], *, checkpoint: bool) -> Link:
         status = os.fstat(log)
         signed = self._signed(status.st_size)
+        if self._is_rewritten(log, status.st_size, signed.link):
+            signed = Signed(self._last, told=False)
         tail = self._tail(log, status, signed.link)
         entries = [*self._resumption(tail, signed), *entries]
         lines, last = self._lines(entries, tail.last, checkpoint=checkpoint)
@@ -219,6 +229,21 @@ class AuditFile:
             "it with the log elsewhere, so that a new chain begins here"
         )
         raise AuditError(msg)
+
+    def _is_rewritten(self, log: int, size: int, head: Link) -> bool:
+        """Tell whether what this process signed last does not come before `head`.
+
+        Another writer may have signed more. One that began with an older head, and with
+        what a stranger put behind it, has not got our line.
+        """
+        if self._last in (BEGINNING, head):
+            return False
+        starts = (max(0, size - look) for look in _LOOKS)
+        answers = (
+            has(os.pread(log, size - start, start), self._last) for start in starts
+        )
+        known = next((each for each in answers if each is not None), True)
+        return head.seq == self._last.seq or not known
 
     def _tail(self, log: int, status: os.stat_result, signed: Link) -> Tail:
         if self._seen == (status.st_ino, status.st_size) and signed == self._last:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.audit import file as files, segments
-from gateway.audit.chain import BEGINNING, read
+from gateway.audit.chain import BEGINNING, line_after, read
 from gateway.audit.segments import lines_of, next_segment, opened
 from gateway.audit.verification import Kind
 from gateway.errors import AuditError
@@ -350,6 +350,32 @@ def test_a_running_writer_knows_the_end_by_itself(log, spoilt):
     else:
         assert report.fault is None
         assert "the signed end was gone" in report.notes[0]
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_a_running_writer_misses_its_own_line(log, others):
+    """An older head is put back, other lines stand behind it, a new writer signs them."""
+    running = log.writer()
+    running.append(entries("a"))
+    older, first = log.head.read_bytes(), log.lines()[0]
+    running.append(entries("b", "c"))
+    log.head.write_bytes(older)
+    forged = line_after(read(first[:-1]).link, {"what": "forged"})
+    log.file.write_bytes(first + forged + b"\n")
+    log.writer(checkpoint_every=99).append(entries("d", "e", "f")[:others])
+    assert log.verify().notes, "a stranger's lines are taken over without a word"
+    running.append(entries("g"))
+    assert log.verify().fault
+
+
+def test_a_running_writer_follows_others_over_a_rotation(log):
+    running = log.writer()
+    running.append(entries("a"))
+    log.writer(max_bytes=1).append(entries("b"))
+    log.writer(max_bytes=1).append(entries("c"))
+    running.append(entries("d"))
+    report = log.verify()
+    assert (report.fault, report.notes, report.lines) == (None, [], 5)
 
 
 def test_a_log_longer_than_a_look_is_gone_on_with(log, monkeypatch):
