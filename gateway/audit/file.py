@@ -32,7 +32,13 @@ from gateway.audit.chain import (
     tail_of,
 )
 from gateway.audit.seal import Seal
-from gateway.audit.segments import head_file, lock, lock_file, next_segment
+from gateway.audit.segments import (
+    head_file,
+    lock,
+    lock_file,
+    next_segment,
+    read_head_file,
+)
 from gateway.audit.verification import RESUMED
 from gateway.errors import AuditError
 
@@ -206,15 +212,15 @@ class AuditFile:
         Raises:
             AuditError: there are lines, and nothing says up to where they are whole.
         """
-        try:
-            data = head_file(self.file).read_bytes()
-            head = self._seal.public.read_head(data).link
-        except FileNotFoundError:
+        data = read_head_file(self.file)
+        if data is None:
             if self._last == BEGINNING and not size:
                 # First of all, so that lines without a head are never a beginning.
                 self._sign(BEGINNING)
                 return Signed(BEGINNING, told=True)
             return self._remembered("is gone")
+        try:
+            head = self._seal.public.read_head(data).link
         except AuditError as error:
             return self._remembered(f"cannot be believed: {error.detail}")
         if head.seq < self._last.seq:

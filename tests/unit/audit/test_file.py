@@ -254,6 +254,29 @@ def test_what_is_no_file_is_refused(log):
         log.writer().append(entries("f"))
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("beside", ["head", "lock"])
+def test_a_pipe_in_place_of_a_file_holds_nobody_up(written, beside):
+    """Else the log would be silent for ever, and nobody told."""
+    file = written.file.with_name(f"audit.jsonl.{beside}")
+    file.unlink()
+    os.mkfifo(file)
+    if beside == "lock":
+        written.writer().append(entries("f"))
+        assert written.verify().fault is None
+    else:
+        for look in (written.verify, lambda: written.writer().append(entries("f"))):
+            with pytest.raises(AuditError, match="not what a gateway wrote"):
+                look()
+
+
+def test_a_head_is_never_read_without_end(written):
+    written.head.unlink()
+    written.head.symlink_to("/dev/zero")
+    with pytest.raises(AuditError, match="not what a gateway wrote"):
+        written.verify()
+
+
 def test_a_lock_that_is_held_for_seconds_is_told(written, monkeypatch):
     monkeypatch.setattr(segments, "_PAUSE_S", 0.0)
     with written.file.with_name("audit.jsonl.lock").open("rb") as stream:
