@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 from pathlib import Path
@@ -327,6 +328,45 @@ def test_a_log_that_was_changed_at_its_end_shows_it_for_ever(written):
     written.file.write_bytes(b"".join(lines[:-1]) + lines[-1].replace(b"e", b"f", 1))
     written.writer().append(entries("f"))
     assert written.verify().fault
+
+
+def to_data(change):
+    return lambda file: file.write_bytes(change(file.read_bytes()))
+
+
+def link_nowhere(file):
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"])
+@pytest.mark.parametrize(
+    "do",
+    [
+        to_data(lambda data: b""),
+        to_data(lambda data: data[:-1]),
+        to_data(lambda data: data + data),
+        to_data(lambda data: data + b"\n"),
+        to_data(lambda data: data + b" \n"),
+        to_data(lambda data: data.replace(b"\n", b"\r\n")),
+        to_data(lambda data: data.replace(b"\n", b" \n")),
+        to_data(lambda data: data + b"x" * (3 << 20) + b"\n"),
+        to_data(lambda data: b"x" * (3 << 20) + b"\n" + data),
+        to_data(lambda data: data[::-1]),
+        Path.unlink,
+        link_nowhere,
+        lambda file: file.rename(file.with_name("elsewhere")),
+        lambda file: shutil.copy(file, file.with_name("audit.jsonl.9")),
+        lambda file: shutil.copy(file, file.with_name("audit.jsonl-copy")),
+    ],
+)
+def test_whatever_is_done_to_a_segment_is_found(log, name, do):
+    writer = log.writer(max_bytes=600)
+    for each in "abcdef":
+        writer.append(entries(each))
+    assert log.verify().fault is None
+    do(log.file.with_name(name))
+    assert log.verify().fault
 
 
 def test_lines_that_somebody_added_are_told_or_found(written):
