@@ -5,7 +5,7 @@ JOBS ?= auto
 FUZZ_SECONDS ?= 20
 DEPS := pyproject.toml
 # Tests that measure: nothing else may run beside them, and their figures are shown.
-ALONE := tests/chaos/test_load.py tests/chaos/test_full.py
+ALONE := $(patsubst %,tests/chaos/test_%.py,load full rotations)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage chaos check fuzz timing audit sbom format bench \

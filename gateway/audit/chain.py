@@ -135,6 +135,15 @@ def bounded(value: object, depth: int = _DEPTH) -> object:
     return str(value)[:_TEXT]
 
 
+def has(data: bytes, link: Link) -> bool | None:
+    """Tell whether the end of a file has a line; None if it begins after its number."""
+    lines = data.split(b"\n")
+    if link.hash in map(hash_of, lines):
+        return True
+    first = next((each for each in map(read, lines) if each is not None), None)
+    return False if first and first.link.seq <= link.seq else None
+
+
 def tail_of(data: bytes, signed: Link, *, whole: bool) -> Tail | None:
     """Find where a chain goes on, from the last bytes of its file.
 

@@ -22,9 +22,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from gateway.audit.chain import BEGINNING, Link, Tail, hash_of, line_after, tail_of
+from gateway.audit.chain import (
+    BEGINNING,
+    Link,
+    Tail,
+    has,
+    hash_of,
+    line_after,
+    tail_of,
+)
 from gateway.audit.seal import Seal
-from gateway.audit.segments import head_file, lock, lock_file, next_segment
+from gateway.audit.segments import (
+    head_file,
+    lock,
+    lock_file,
+    next_segment,
+    read_head_file,
+)
 from gateway.audit.verification import RESUMED
 from gateway.errors import AuditError
 
@@ -108,6 +122,8 @@ class AuditFile:
     def _append(self, log: int, entries: Sequence[Fields], *, checkpoint: bool) -> Link:
         status = os.fstat(log)
         signed = self._signed(status.st_size)
+        if self._is_rewritten(log, status.st_size, signed.link):
+            signed = Signed(self._last, told=False)
         tail = self._tail(log, status, signed.link)
         entries = [*self._resumption(tail, signed), *entries]
         lines, last = self._lines(entries, tail.last, checkpoint=checkpoint)
@@ -196,15 +212,15 @@ class AuditFile:
         Raises:
             AuditError: there are lines, and nothing says up to where they are whole.
         """
-        try:
-            data = head_file(self.file).read_bytes()
-            head = self._seal.public.read_head(data).link
-        except FileNotFoundError:
+        data = read_head_file(self.file)
+        if data is None:
             if self._last == BEGINNING and not size:
                 # First of all, so that lines without a head are never a beginning.
                 self._sign(BEGINNING)
                 return Signed(BEGINNING, told=True)
             return self._remembered("is gone")
+        try:
+            head = self._seal.public.read_head(data).link
         except AuditError as error:
             return self._remembered(f"cannot be believed: {error.detail}")
         if head.seq < self._last.seq:
@@ -219,6 +235,21 @@ class AuditFile:
             "it with the log elsewhere, so that a new chain begins here"
         )
         raise AuditError(msg)
+
+    def _is_rewritten(self, log: int, size: int, head: Link) -> bool:
+        """Tell whether what this process signed last does not come before `head`.
+
+        Another writer may have signed more. One that began with an older head, and with
+        what a stranger put behind it, has not got our line.
+        """
+        if self._last in (BEGINNING, head):
+            return False
+        starts = (max(0, size - look) for look in _LOOKS)
+        answers = (
+            has(os.pread(log, size - start, start), self._last) for start in starts
+        )
+        known = next((each for each in answers if each is not None), True)
+        return head.seq == self._last.seq or not known
 
     def _tail(self, log: int, status: os.stat_result, signed: Link) -> Tail:
         if self._seen == (status.st_ino, status.st_size) and signed == self._last:

@@ -22,7 +22,10 @@ from gateway.errors import AuditError
 _LONGEST: Final = 1 << 20
 """Bytes of a line that is read: none that the gateway wrote comes near."""
 
+_LONGEST_HEAD: Final = 1 << 12
+
 _BESIDE: Final = (".head", ".head.new", ".lock")
+_LOOK: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _LAST: Final = 1 << 62
 _PATIENCE: Final = 500
 _PAUSE_S: Final = 0.01
@@ -46,6 +49,24 @@ def head_file(log: Path) -> Path:
 def lock_file(log: Path) -> Path:
     """Give the file whose lock is held by whoever writes the log or looks at its end."""
     return log.with_name(log.name + ".lock")
+
+
+def read_head_file(log: Path) -> bytes | None:
+    """Read the signed end of a log; None if there is none.
+
+    Whatever lies there, this neither waits for it nor reads it without end.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(head_file(log), _LOOK)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(descriptor, _LONGEST_HEAD)
+    finally:
+        os.close(descriptor)
 
 
 def lock(descriptor: int, mode: int, log: Path) -> None:
@@ -87,9 +108,10 @@ def opened(log: Path) -> Iterator[tuple[list[Segment], bytes | None]]:
     with ExitStack() as files:
         with ExitStack() as locked:
             if lock_file(log).exists():
-                held = locked.enter_context(lock_file(log).open("rb"))
-                lock(held.fileno(), fcntl.LOCK_SH, log)
-            head = head_file(log).read_bytes() if head_file(log).exists() else None
+                held = os.open(lock_file(log), _LOOK)
+                locked.callback(os.close, held)
+                lock(held, fcntl.LOCK_SH, log)
+            head = read_head_file(log)
             streams = [files.enter_context(each.open("rb")) for each in _names(log)]
             found = [
                 Segment(Path(each.name).name, each, os.fstat(each.fileno()).st_size)

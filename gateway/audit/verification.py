@@ -117,7 +117,7 @@ class _Walk:
 
     def run(self) -> Fault | None:
         after = self.report.last
-        if after.seq >= self._head.seq > 0 and after != self._head:
+        if after.seq >= self._head.seq and after != self._head:
             text = f"is the signed end, and {after} was to come before it"
             return Fault(Kind.CUT_OFF, None, self._head.seq, text)
         for place, raw in self._lines:

@@ -20,10 +20,11 @@ Exit status 1 if a line is not as it was written, or cannot be proved to be.
 import argparse
 import json
 
-from gateway.audit.chain import BEGINNING
+from gateway.audit.chain import BEGINNING, Link
 from gateway.audit.segments import lines_of, opened
 from gateway.audit.verification import Fault, Report, verify
 from gateway.cli._audit_log import add_log, head_of, link, log_of
+from gateway.errors import AuditError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
             lines_of(segments),
             head.link,
             inspector,
-            expected=dict(arguments.expect),
+            expected=_kept(arguments.after, *arguments.expect),
             after=arguments.after,
         )
     if arguments.json:
@@ -64,6 +65,23 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _tell(report, str(log))
     return 0 if report.fault is None else 1
+
+
+def _kept(*links: Link) -> dict[int, str]:
+    """Give the hashes that were kept, by line.
+
+    Raises:
+        AuditError: there are two of one line.
+    """
+    kept: dict[int, str] = {}
+    for seq, digest in links:
+        if kept.setdefault(seq, digest) != digest:
+            msg = (
+                f"line {seq} was kept with two hashes: the log was written anew in "
+                "between, or one of them is not of this log"
+            )
+            raise AuditError(msg)
+    return kept
 
 
 def _tell(report: Report, log: str) -> None:

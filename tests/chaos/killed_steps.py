@@ -16,9 +16,10 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from gateway import plant
 from gateway.cli import _keys_activate, _keys_destroy, _keys_generate, main
 
-LOADED = (_keys_activate, _keys_destroy, _keys_generate)
+LOADED = (plant, _keys_activate, _keys_destroy, _keys_generate)
 """Imported once, before there are children: it takes most of a command's time."""
 
 WATCHED = {

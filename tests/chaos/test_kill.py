@@ -18,7 +18,7 @@ from gateway.keys.backends.folder import locked
 from gateway.keys.changes import Party
 from tests import peer
 from tests.chaos.conftest import body_for, busy, settings_for, until
-from tests.e2e.workspace import put
+from tests.e2e.workspace import put, workspace
 from tests.integration.caller import read_answer
 from tests.integration.conftest import write_ring
 from tests.integration.wallet import Wallet
@@ -149,10 +149,22 @@ VERBS = {
 )
 def test_a_command_killed_at_any_step_leaves_the_old_ring_or_the_new_one(ring, verb):
     before = KeyringFolder(ring).read().generation
-    command = ["keys", *VERBS[verb], "--keyring", str(ring)]
-    after, done, kills = set(), False, 0
+    after = {}
+    for kills in killed_at_each_step(
+        ring, "keys", *VERBS[verb], "--keyring", str(ring)
+    ):
+        after[kills] = KeyringFolder(ring).read().generation
+        _next_command_works(ring)
+    assert len(after) > 11
+    assert set(after.values()) == {before, before + 1}
+    print(f"{verb}: killed at each of {len(after) - 1} steps")
+
+
+def killed_at_each_step(folder, *command):
+    """Run a command anew until it comes to its end; gives how often it was killed."""
+    done, kills = False, 0
     with subprocess.Popen(
-        [sys.executable, str(STEPS), str(ring), *command],
+        [sys.executable, str(STEPS), str(folder), *command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -165,14 +177,42 @@ def test_a_command_killed_at_any_step_leaves_the_old_ring_or_the_new_one(ring, v
             else:
                 assert os.WTERMSIG(told["status"]) == signal.SIGKILL
                 kills += 1
-            after.add(KeyringFolder(ring).read().generation)
-            _next_command_works(ring)
+            yield kills
             killer.stdin.write("\n")
             killer.stdin.flush()
     assert done
-    assert kills > 10
-    assert after == {before, before + 1}
-    print(f"{verb}: killed at each of {kills} steps")
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_command_killed_at_any_step_leaves_an_audit_log_to_go_on_with(
+    tmp_path, partner_key, platform_key, other_key, verb
+):
+    """And never a change that it has no line of."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    place = workspace(folder)
+    with (folder / "config.yaml").open("a") as stream:
+        stream.write("audit: {file: audit.jsonl, key: audit.pem, required: true}\n")
+    put(place.ring, Party.PARTNER, partner_key)
+    put(place.ring, Party.PLATFORM, platform_key)
+    put(place.ring, Party.PARTNER, other_key, version="2", active=False)
+    assert place.gateway("audit", "keygen", "audit.pem").returncode == 0
+    before = KeyringFolder(place.ring).read().generation
+    after, config = {}, str(folder / "config.yaml")
+    for kills in killed_at_each_step(folder, "keys", *VERBS[verb], "-c", config):
+        after[kills] = generation = KeyringFolder(place.ring).read().generation
+        told = place.folder / "audit.jsonl"
+        lines = told.read_text().splitlines() if told.exists() else []
+        noted = {json.loads(line)["to"]["generation"] for line in lines}
+        assert generation in {before, *noted}
+        assert place.gateway("keys", "compromise", "1").returncode == 0
+        verified = place.gateway("audit", "verify")
+        assert verified.returncode == 0, verified.stdout
+    assert len(after) > 21
+    assert set(after.values()) == {before, before + 1}
+    print(f"{verb}: killed at each of {len(after) - 1} steps; the log holds after each")
 
 
 def _next_command_works(ring):

@@ -329,6 +329,18 @@ def test_a_log_that_was_rewritten_with_the_key_fails_against_what_was_kept(ringe
     assert (status, report["fault"]["seq"]) == (1, 2)
 
 
+def test_what_was_kept_of_a_line_twice_must_be_the_same(ringed):
+    """Else a log that was written anew passes for whoever kept its end again since."""
+    ringed.gateway("keys", "generate")
+    kept = ringed.gateway("audit", "head").stdout.decode().strip()
+    other = f"2:{'0' * 64}"
+    for options in (("--expect", other, "--expect", kept), ("--from", other)):
+        done = ringed.gateway("audit", "verify", "--expect", kept, *options)
+        assert done.returncode == 1
+        assert "line 2 was kept with two hashes" in error_of(done)
+    assert verified(ringed, "--expect", kept, "--expect", kept)[0] == 0
+
+
 def test_a_log_that_a_killed_writer_left_is_noted(ringed):
     ringed.gateway("keys", "generate")
     with (ringed.folder / "audit.jsonl").open("ab") as stream:

@@ -82,6 +82,31 @@ def test_what_is_not_in_its_one_form_is_no_record(line):
     assert read(line) is None
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda line: line.replace(b"u00e9", b"u00E9"),
+        lambda line: line.replace(b"\\u00e9", "é".encode()),
+        lambda line: line.replace(b"/", b"\\/"),
+        lambda line: line.replace(b"what", b"\\u0077hat"),
+        lambda line: line.replace(b"1.5", b"1.50"),
+        lambda line: line.replace(b"1.5", b"15e-1"),
+        lambda line: line.replace(b'{"n"', b'{"n":2,"n"'),
+        lambda line: b" " + line,
+        lambda line: line + b" ",
+        lambda line: line + b"\r",
+        lambda line: line.replace(b",", b", "),
+        lambda line: b"\xef\xbb\xbf" + line,
+        lambda line: line.decode().encode("utf-16"),
+    ],
+)
+def test_no_other_bytes_with_the_same_meaning_are_a_record(other):
+    line = line_after(BEGINNING, {"what": "é/", "n": 1.5})
+    assert other(line) != line
+    assert json.loads(other(line)) == json.loads(line)
+    assert read(other(line)) is None
+
+
 def test_the_place_in_the_chain_is_never_the_callers():
     line = line_after(BEGINNING, {"seq": 9, "previous": "x", "what": "a"})
     assert read(line).follows(BEGINNING)

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.audit import file as files, segments
-from gateway.audit.chain import BEGINNING, read
+from gateway.audit.chain import BEGINNING, line_after, read
 from gateway.audit.segments import lines_of, next_segment, opened
 from gateway.audit.verification import Kind
 from gateway.errors import AuditError
@@ -254,6 +255,29 @@ def test_what_is_no_file_is_refused(log):
         log.writer().append(entries("f"))
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("beside", ["head", "lock"])
+def test_a_pipe_in_place_of_a_file_holds_nobody_up(written, beside):
+    """Else the log would be silent for ever, and nobody told."""
+    file = written.file.with_name(f"audit.jsonl.{beside}")
+    file.unlink()
+    os.mkfifo(file)
+    if beside == "lock":
+        written.writer().append(entries("f"))
+        assert written.verify().fault is None
+    else:
+        for look in (written.verify, lambda: written.writer().append(entries("f"))):
+            with pytest.raises(AuditError, match="not what a gateway wrote"):
+                look()
+
+
+def test_a_head_is_never_read_without_end(written):
+    written.head.unlink()
+    written.head.symlink_to("/dev/zero")
+    with pytest.raises(AuditError, match="not what a gateway wrote"):
+        written.verify()
+
+
 def test_a_lock_that_is_held_for_seconds_is_told(written, monkeypatch):
     monkeypatch.setattr(segments, "_PAUSE_S", 0.0)
     with written.file.with_name("audit.jsonl.lock").open("rb") as stream:
@@ -306,6 +330,45 @@ def test_a_log_that_was_changed_at_its_end_shows_it_for_ever(written):
     assert written.verify().fault
 
 
+def to_data(change):
+    return lambda file: file.write_bytes(change(file.read_bytes()))
+
+
+def link_nowhere(file):
+    file.unlink()
+    file.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("name", ["audit.jsonl", "audit.jsonl.1", "audit.jsonl.2"])
+@pytest.mark.parametrize(
+    "do",
+    [
+        to_data(lambda data: b""),
+        to_data(lambda data: data[:-1]),
+        to_data(lambda data: data + data),
+        to_data(lambda data: data + b"\n"),
+        to_data(lambda data: data + b" \n"),
+        to_data(lambda data: data.replace(b"\n", b"\r\n")),
+        to_data(lambda data: data.replace(b"\n", b" \n")),
+        to_data(lambda data: data + b"x" * (3 << 20) + b"\n"),
+        to_data(lambda data: b"x" * (3 << 20) + b"\n" + data),
+        to_data(lambda data: data[::-1]),
+        Path.unlink,
+        link_nowhere,
+        lambda file: file.rename(file.with_name("elsewhere")),
+        lambda file: shutil.copy(file, file.with_name("audit.jsonl.9")),
+        lambda file: shutil.copy(file, file.with_name("audit.jsonl-copy")),
+    ],
+)
+def test_whatever_is_done_to_a_segment_is_found(log, name, do):
+    writer = log.writer(max_bytes=600)
+    for each in "abcdef":
+        writer.append(entries(each))
+    assert log.verify().fault is None
+    do(log.file.with_name(name))
+    assert log.verify().fault
+
+
 def test_lines_that_somebody_added_are_told_or_found(written):
     with written.file.open("ab") as stream:
         stream.write(b"no line\n")
@@ -350,6 +413,32 @@ def test_a_running_writer_knows_the_end_by_itself(log, spoilt):
     else:
         assert report.fault is None
         assert "the signed end was gone" in report.notes[0]
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_a_running_writer_misses_its_own_line(log, others):
+    """An older head is put back, other lines stand behind it, a new writer signs them."""
+    running = log.writer()
+    running.append(entries("a"))
+    older, first = log.head.read_bytes(), log.lines()[0]
+    running.append(entries("b", "c"))
+    log.head.write_bytes(older)
+    forged = line_after(read(first[:-1]).link, {"what": "forged"})
+    log.file.write_bytes(first + forged + b"\n")
+    log.writer(checkpoint_every=99).append(entries("d", "e", "f")[:others])
+    assert log.verify().notes, "a stranger's lines are taken over without a word"
+    running.append(entries("g"))
+    assert log.verify().fault
+
+
+def test_a_running_writer_follows_others_over_a_rotation(log):
+    running = log.writer()
+    running.append(entries("a"))
+    log.writer(max_bytes=1).append(entries("b"))
+    log.writer(max_bytes=1).append(entries("c"))
+    running.append(entries("d"))
+    report = log.verify()
+    assert (report.fault, report.notes, report.lines) == (None, [], 5)
 
 
 def test_a_log_longer_than_a_look_is_gone_on_with(log, monkeypatch):

@@ -257,6 +257,8 @@ def test_a_head_that_is_older_than_what_was_kept_is_found(written):
     for after in (Link(6, "0" * 64), Link(7, "0" * 64)):
         fault = found(written, [], after=after).fault
         assert (fault.kind, fault.seq) == (Kind.CUT_OFF, 6)
+    first_of_all = found(written, [], head=BEGINNING, after=Link(6, "0" * 64)).fault
+    assert (first_of_all.kind, first_of_all.seq) == (Kind.CUT_OFF, 0)
 
 
 def test_a_first_line_that_does_not_follow_is_the_one_that_is_named(written):
