@@ -204,7 +204,7 @@ def _lines(done: Changed) -> Iterator[str]:
         name = f"{change.party} version {change.after.version}"
         before = change.before.state if change.before else "new"
         if before != change.after.state or _is_staged(change):
-            state = change.after.state
+            state = "staged" if _is_staged(change) else change.after.state
             says = meaning(change, done.ring)
             yield f"{name}: {before} -> {state}; {says}"
         yield from (f"{name}: {plan}" for plan in _planned(change))
