@@ -5,6 +5,7 @@ On a laptop without the packages these tests are skipped; where CI is set they f
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -109,10 +110,15 @@ class Served:
             stdout=subprocess.DEVNULL,
         )
         for _ in range(500):
-            if self.socket.exists():
+            if self._is_served():
                 return
             time.sleep(0.01)
         pytest.fail("p11-kit server does not start")
+
+    def _is_served(self):
+        """Tell whether connections are taken: the socket is there before that."""
+        with socket.socket(socket.AF_UNIX) as trial:
+            return trial.connect_ex(str(self.socket)) == 0
 
     def children(self):
         """Give the processes that serve a connection each: SoftHSM runs in those."""

@@ -144,9 +144,9 @@ VERBS = {
 }
 
 
-@pytest.mark.parametrize(
-    "verb", ["activate", "destroy", pytest.param("generate", marks=pytest.mark.chaos)]
-)
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("verb", VERBS)
 def test_a_command_killed_at_any_step_leaves_the_old_ring_or_the_new_one(ring, verb):
     before = KeyringFolder(ring).read().generation
     after = {}

@@ -561,7 +561,7 @@ def test_any_order_of_steps_clocks_and_exchanges_keeps_the_invariants(monkeypatc
     run_state_machine_as_test(
         Rotation,
         settings=settings(
-            max_examples=int(os.environ.get("ROTATION_EXAMPLES", "12")),
+            max_examples=int(os.environ.get("ROTATION_EXAMPLES", "3")),
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -109,6 +109,8 @@ async def seen_at_work(served, key, partner_key, platform_key):
     return found
 
 
+@pytest.mark.chaos  # the scan takes its time
+@pytest.mark.timeout(240)
 async def test_the_bytes_of_a_pair_in_a_file_are_found(
     as_root, gateway, partner_key, platform_key
 ):
@@ -116,6 +118,8 @@ async def test_the_bytes_of_a_pair_in_a_file_are_found(
     assert {"p little", "q little"} <= found
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(240)
 async def test_no_byte_of_a_pair_in_a_token_is_found(
     as_root, gateway, tmp_path, partner_key, platform_key
 ):
