@@ -13,6 +13,7 @@ A rotation of our key:
   gateway keys generate                          version 2, not in use yet
   gateway keys public 2                          to register with AlipayHK
   gateway keys activate 2 --dry-run              what would change
+  gateway keys activate 2 --canary 5%            2 signs a share, 1 the rest
   gateway keys activate 2                        2 signs; 1 still decrypts
   gateway keys destroy 1                         once nothing needs it any more
 

@@ -109,7 +109,7 @@ def test_the_examples_of_a_new_ring_and_of_a_rotation_run_in_their_order(
     pem = public_pem(platform_key.public_key()).encode()
     write(place.folder / "alipayhk.pem", pem)
     story = examples("gateway.cli.keys")
-    assert len(story) == 9
+    assert len(story) == 10
     done = place.shell(" && ".join(story))
     assert done.returncode == 0, done.stderr
     ring = KeyringFolder(place.ring).read()
