@@ -90,7 +90,7 @@ async def their_key(play: Rehearsal) -> None:
         lambda event: event["event"] == "platform_key_first_seen", "its first answer"
     )
     play.aside("the first answer signed by version 2 was seen, and verified")
-    await play.run("keys activate 2 --platform --overlap 2s")
+    await play.run("keys activate 2 --platform --overlap 1s")
     await play.wait.destroyed("platform", "1")
     play.aside("the overlap is over: nothing verifies by version 1 any more")
     await play.run("keys settle")

@@ -9,7 +9,7 @@ from gateway.cli._rotation_watch import Admin, Fields, Log, audit_lines, until
 from gateway.keys import manifest
 from gateway.keys.backends import halts
 
-_ENOUGH: Final = 12
+_ENOUGH: Final = 8
 """Exchanges of a canary, to see what it does."""
 
 

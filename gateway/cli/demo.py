@@ -7,7 +7,7 @@ the service sent, what went over the wire, and what came back.
 With `rotation` it plays how keys change while a service goes on calling: ours, with a
 canary and by schedule; ours, where AlipayHK does not know the new one and the gateway
 goes back by itself; AlipayHK's. It shows what the service developer, the security
-engineer and the operator see, and ends by itself, in about 20 seconds.
+engineer and the operator see, and ends by itself, in some 20 seconds.
 
 Examples:
   gateway demo             then stays, so that you can send your own

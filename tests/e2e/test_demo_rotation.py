@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from gateway.cli import _parse
+from gateway.cli import _parse, _rotation_watch
 from gateway.cli._inside import run_line
 from gateway.errors import GatewayError
 from tests.e2e.workspace import GATEWAY
@@ -205,3 +205,12 @@ def test_another_play_is_wrong_usage(tmp_path):
 async def test_a_command_that_fails_ends_the_play_with_its_words(line, text):
     with pytest.raises(GatewayError, match=text):
         await run_line(line)
+
+
+async def test_a_wait_in_vain_says_for_what(monkeypatch):
+    async def never():
+        return False
+
+    monkeypatch.setattr(_rotation_watch, "_PATIENCE_S", 0.1)
+    with pytest.raises(GatewayError, match=r"0\.1 s in vain: the way back"):
+        await _rotation_watch.until(never, "the way back")
