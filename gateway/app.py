@@ -36,6 +36,7 @@ from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.inventory import Inventory
 from gateway.telemetry.log import EventLog, ExchangeLog
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.reach import KeyReach
 
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -65,6 +66,7 @@ class Telemetry:
         dropped = self.metrics.lines_dropped
         self.events = EventLog(stderr, CLOCK.now, dropped("stderr"))
         self.clocks = ClockWatch(self.events.event)
+        self.reach = KeyReach(self.events.event)
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
         self.audit: Audit = NoAudit()
@@ -77,11 +79,13 @@ class Telemetry:
         self.clocks.use({each.name: each.clock_tolerance_s for each in clients})
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
         self.metrics.keep({each.name for each in clients})
+        self.reach.keep({each.name for each in clients})
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange."""
         self.metrics(record)
         self.clocks(record)
+        self.reach(record)
         self.inventory(record)
         self._exchanges(record)
         self.audit.exchange(record)
@@ -270,6 +274,7 @@ class Gateway:
         return (
             self._plant.warnings()
             + self._telemetry.clocks.warnings()
+            + self._telemetry.reach.warnings()
             + self._telemetry.inventory.warnings()
             + self._audit_problems(required=False)
         )

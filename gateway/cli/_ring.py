@@ -45,10 +45,10 @@ class Held:
 
 
 def clock() -> datetime:
-    """Give the present moment."""
+    """Give the present moment, to the second, as it stands in a ring."""
     from gateway.plant import CLOCK
 
-    return CLOCK.now()
+    return CLOCK.now().replace(microsecond=0)
 
 
 def add_ring(parser: argparse.ArgumentParser) -> None:
