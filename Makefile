@@ -25,7 +25,7 @@ coverage: .venv/test .venv-vendor/done ## run all tests and hold the coverage bo
 	$(BIN)/python -m pytest -n $(JOBS) -q --cov --cov-report=
 	$(BIN)/python -m coverage report --fail-under=95
 	$(BIN)/python -m coverage report --fail-under=100 \
-	    --include='gateway/protocol/*,gateway/keys/keyring.py,gateway/relay/*'
+	    --include='gateway/protocol/*,gateway/keys/keyring.py,gateway/relay/*,gateway/audit/*'
 
 chaos: .venv/test ## run the tests of faults and load that take minutes
 	$(BIN)/python -m pytest -q -m chaos -n $(JOBS) tests/chaos tests/security \
