@@ -156,9 +156,9 @@ async def test_content_keys_come_from_the_operating_system(house, platform_key):
     assert ENTROPY is os.urandom
     for file in (ROOT / "gateway").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            names = [each.name for each in getattr(node, "names", ())]
-            module = getattr(node, "module", None)
             if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [each.name for each in node.names]
+                module = getattr(node, "module", None)
                 assert "random" not in (*names, module), file
 
 
