@@ -37,7 +37,7 @@ from gateway.cli._keys_change import (
     refuse_past,
     which,
 )
-from gateway.cli._ring import clock
+from gateway.cli._ring import this_second
 from gateway.cli._times import duration
 from gateway.keys.changes import activate
 from gateway.keys.manifest import Manifest
@@ -70,7 +70,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     def taken(before: Manifest) -> Manifest:
         after = activate(before, *key)
-        return after if overlap is None else keep_for(before, after, clock(), overlap)
+        return (
+            after
+            if overlap is None
+            else keep_for(before, after, this_second(), overlap)
+        )
 
     if arguments.canary is not None:
         return carry_out(arguments, lambda before: tried(before, key, arguments))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from gateway.cli import _canary
-from gateway.cli._ring import add_ring, add_which, clock, folder_of, manifest_of
+from gateway.cli._ring import add_ring, add_which, folder_of, manifest_of, this_second
 from gateway.cli._times import moment
 from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
@@ -118,7 +118,7 @@ def change(arguments: argparse.Namespace, step: Step) -> Changed:
     Raises:
         KeyringError: the step must not be taken, or the gateway would refuse the ring.
     """
-    folder, now = folder_of(arguments), clock()
+    folder, now = folder_of(arguments), this_second()
     if arguments.dry_run:
         before = manifest_of(folder)
         after = _after(before, step, now)
@@ -208,7 +208,7 @@ def _lines(done: Changed) -> Iterator[str]:
             says = meaning(change, done.ring)
             yield f"{name}: {before} -> {state}; {says}"
         yield from (f"{name}: {plan}" for plan in _planned(change))
-        canary = _canary.told(change, done.ring, clock())
+        canary = _canary.told(change, done.ring, this_second())
         yield from (f"{name}: {line}" for line in canary)
     if not (done.dry_run and done.changes):
         yield f"{done.folder} is at generation {done.ring.generation}."
@@ -226,7 +226,7 @@ def _planned(change: Change) -> Iterator[str]:
         before, after = _plan(change.before, key), _plan(change.after, key)
         if after is not None and after != before:
             yield f"to be {verb} at {format_moment(after)}, by every gateway itself"
-        elif after is None and before is not None and before > clock():
+        elif after is None and before is not None and before > this_second():
             yield f"no longer to be {verb} at {format_moment(before)}"
 
 
@@ -270,6 +270,6 @@ def refuse_past(arguments: argparse.Namespace) -> None:
     Raises:
         KeyringError: it has passed.
     """
-    if arguments.at is not None and arguments.at <= clock():
+    if arguments.at is not None and arguments.at <= this_second():
         msg = f"{format_moment(arguments.at)} has passed; leave --at out to do it now"
         raise KeyringError(msg)

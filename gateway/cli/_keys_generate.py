@@ -33,7 +33,7 @@ from gateway.cli._keys_add import (
     headline,
     passphrase_of,
 )
-from gateway.cli._ring import add_ring, clock, folder_of, options_of
+from gateway.cli._ring import add_ring, folder_of, options_of, this_second
 from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.keys.backends.folder import KeyFile, locked
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _taken_up(before: Manifest, entry: Entry) -> Manifest:
     """Add the entry. Its public key is given out here and now: it is printed."""
-    now = clock()
+    now = this_second()
     added = add(before, Party.PARTNER, entry.model_copy(update={"exported": now}))
     return dated(before, added, now)
 

@@ -39,7 +39,7 @@ from gateway.cli._keys_add import (
     passphrase_of,
 )
 from gateway.cli._messages import read_input
-from gateway.cli._ring import add_ring, clock, folder_of, options_of
+from gateway.cli._ring import add_ring, folder_of, options_of, this_second
 from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.errors import KeyringError
@@ -126,7 +126,7 @@ def _taken_up(
     before: Manifest, party: Party, entry: Entry, *, activated: bool
 ) -> Manifest:
     """Add the entry, in use or not: then AlipayHK must have had it before us."""
-    now = clock()
+    now = this_second()
     if activated:
         entry = entry.model_copy(update={"exported": now})
     after = add(before, party, entry)

@@ -20,10 +20,10 @@ from gateway.cli._keys_add import facts_of
 from gateway.cli._ring import (
     add_ring,
     add_which,
-    clock,
     folder_of,
     held,
     manifest_of,
+    this_second,
 )
 from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _note_export(arguments: argparse.Namespace, folder: Path, which: Which) -> None:
     """Note it where the ring can be written; whoever prints a key has it all the same."""
-    now = clock()
+    now = this_second()
     try:
         witness, homes = witness_of(arguments), arguments.homes
         with locked(folder, witness=witness, homes=homes) as ring:

@@ -45,10 +45,15 @@ class Held:
 
 
 def clock() -> datetime:
-    """Give the present moment, to the second, as it stands in a ring."""
+    """Give the present moment."""
     from gateway.plant import CLOCK
 
-    return CLOCK.now().replace(microsecond=0)
+    return CLOCK.now()
+
+
+def this_second() -> datetime:
+    """Give the present moment as a step notes it in a ring: without a fraction."""
+    return clock().replace(microsecond=0)
 
 
 def add_ring(parser: argparse.ArgumentParser) -> None:
