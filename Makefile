@@ -28,8 +28,7 @@ coverage: .venv/test .venv-vendor/done ## run all tests and hold the coverage bo
 	    --include='gateway/protocol/*,gateway/keys/keyring.py,gateway/relay/*,gateway/audit/*'
 
 chaos: .venv/test ## run the tests of faults and load that take minutes
-	$(BIN)/python -m pytest -q -m chaos -n $(JOBS) tests/chaos tests/security \
-	    $(ALONE:%=--ignore=%)
+	$(BIN)/python -m pytest -q -m chaos -n $(JOBS) tests $(ALONE:%=--ignore=%)
 	ROTATION_EXAMPLES=15 $(BIN)/python -m pytest -q tests/property/test_rotation_properties.py
 	$(BIN)/python -m pytest -q -m chaos -rP $(ALONE)
 

@@ -367,7 +367,14 @@ def grow(ring, key):
         opened.replace(after, pair("partner-2.pem", key))
 
 
-@pytest.mark.parametrize("change", ["plan", "settle", "back"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "plan",
+        pytest.param("settle", marks=pytest.mark.chaos),
+        pytest.param("back", marks=pytest.mark.chaos),
+    ],
+)
 def test_at_each_step_a_killed_change_leaves_one_of_two_rings_and_the_history(
     ring, killed, other_key, change
 ):

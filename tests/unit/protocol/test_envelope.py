@@ -4,6 +4,8 @@ Each envelope is made with `cryptography` as the mistake would make it.
 """
 
 import base64
+import hashlib
+import itertools
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -12,7 +14,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from gateway.protocol.diagnosis import Pair, Standing, examine
-from gateway.protocol.fields import EncryptField
 from tests import peer
 
 BODY = '{"id":"1","name":"A/B 香港 <x>","price":1.5,"list":[1,2]}'.encode()
@@ -101,17 +102,37 @@ def test_a_cipher_that_nothing_explains_is_said_to_be_unknown(partner_key, pairs
     assert envelope.plaintext is None
 
 
+OAEP_SHA1 = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None)
+
+
+def oaep_padded(message, seed):
+    """Pad by RFC 8017, 7.1.1, with a seed of one's own: no library takes one."""
+    empty = hashlib.sha1(b"").digest()
+    data = empty + bytes(256 - len(message) - 42) + b"\1" + message
+    masked = xor(data, mgf1(seed, len(data)))
+    return b"\0" + xor(seed, mgf1(masked, len(seed))) + masked
+
+
+def mgf1(seed, length):
+    parts = (hashlib.sha1(seed + n.to_bytes(4)).digest() for n in range(length))
+    return b"".join(itertools.islice(parts, length // 20 + 1))[:length]
+
+
+def xor(one, other):
+    return bytes(a ^ b for a, b in zip(one, other, strict=True))
+
+
 def test_oaep_that_looks_like_the_other_padding_is_told_as_oaep(partner_key, pairs):
     """One in some hundred does, by chance: 00 02, no zero for a while, then one."""
-    numbers = partner_key.private_numbers()
-    modulus = numbers.public_numbers.n
+    public = partner_key.public_key().public_numbers()
     body = peer.seal(BODY, bytes(32))
-    while True:
-        header = oaep(partner_key, hashes.SHA1(), hashes.SHA1())
-        wrapped = EncryptField.parse(header).wrapped_key
-        padded = pow(int.from_bytes(wrapped), numbers.d, modulus).to_bytes(256)
+    for seed in range(100_000):
+        padded = oaep_padded(peer.CONTENT_KEY, seed.to_bytes(20))
         if padded[:2] == b"\0\2" and 0 not in padded[2:10] and 0 in padded[10:]:
             break
+    wrapped = pow(int.from_bytes(padded), public.e, public.n).to_bytes(256)
+    assert partner_key.decrypt(wrapped, OAEP_SHA1) == peer.CONTENT_KEY
+    header = peer.encrypt_header(wrapped)
     envelope = examine(header, body, pairs, to_us=True)
     assert codes(envelope) == ["wrapped_oaep", "cipher_unknown"]
 
