@@ -29,7 +29,7 @@ coverage: .venv/test .venv-vendor/done ## run all tests and hold the coverage bo
 
 chaos: .venv/test ## run the tests of faults and load that take minutes
 	$(BIN)/python -m pytest -q -m chaos -n $(JOBS) tests $(ALONE:%=--ignore=%)
-	ROTATION_EXAMPLES=15 $(BIN)/python -m pytest -q tests/property/test_rotation_properties.py
+	ROTATION_EXAMPLES=60 $(BIN)/python -m pytest -q tests/property/test_rotation_properties.py
 	$(BIN)/python -m pytest -q -m chaos -rP $(ALONE)
 
 check: .venv/check ## format, lint, types, import contracts

@@ -27,6 +27,7 @@ from gateway.errors import DecryptionFailed, KeyringError, SetupError
 from gateway.keys import manifest
 from gateway.keys.backends.access import Others, read_key_file
 from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.halts import Halt
 from gateway.keys.backends.pem import FileKey
 from gateway.keys.store import KeyStore
 from tests import peer
@@ -205,6 +206,70 @@ def test_a_compromised_key_is_known_again_however_open_its_file_is(folder, name)
     write(folder / "old.pem", again, 0o644)
     with pytest.raises(SetupError, match="versions 1 and 2 are the same key"):
         KeyringFolder(folder).read()
+
+
+def noting(name, digest):
+    """Write a ring in which one entry notes a fingerprint."""
+    key = f"key: {name}.pem"
+    assert key in RING
+    return RING.replace(key, f'{key}, fingerprint: "{digest}"')
+
+
+@pytest.mark.parametrize(("name", "line"), [("partner-1", 3), ("platform-1", 5)])
+def test_a_key_that_was_replaced_in_its_file_is_refused(folder, name, line):
+    section = name.partition("-")[0]
+    ring = KeyringFolder(folder).read()
+    (info,) = getattr(ring, section)
+    write(folder / "keyring.yaml", noting(name, info.fingerprint))
+    assert getattr(KeyringFolder(folder).read(), section) == (info,)
+    write(folder / "keyring.yaml", noting(name, "0" * 64))
+    message = f"{name}.pem: it is not the key of this fingerprint: it was replaced"
+    assert problems(folder) == [(line, f"{section}[0].fingerprint", message)]
+
+
+TRIED = """\
+generation: 5
+partner:
+  - {version: "1", state: active, key: partner-1.pem}
+  - {version: "2", state: pre-active, key: partner-2.pem, canary: [{share: 100, at: 2026-12-01T02:00:00Z}]}
+platform:
+  - {version: "1", state: active, key: platform-1.pem}
+"""
+
+
+@pytest.mark.parametrize(
+    ("mark", "signer"),
+    [
+        (None, "2"),
+        ('{"generation": 5, "version": "2", "reason": "refused"}', "1"),
+        ('{"generation": 4, "version": "2", "reason": "refused"}', "2"),
+        ("half a ma", "1"),
+    ],
+)
+def test_a_mark_halts_the_canary_of_its_own_generation(folder, other_key, mark, signer):
+    write(folder / "keyring.yaml", TRIED)
+    write(folder / "partner-2.pem", private_pem(other_key))
+    if mark:
+        write(folder / ".canary-halted", mark)
+    ring = KeyringFolder(folder).read(datetime(2026, 12, 1, 2, tzinfo=UTC))
+    assert ring.signer_for("any").public.version == signer
+
+
+def test_a_halt_counts_for_every_process_that_reads_the_ring(folder, other_key):
+    write(folder / "keyring.yaml", TRIED)
+    write(folder / "partner-2.pem", private_pem(other_key))
+    before = KeyringFolder(folder).state()
+    KeyringFolder(folder).halt(Halt(5, "2", "refused"))
+    assert KeyringFolder(folder).read().canary.halted == "refused"
+    assert KeyringFolder(folder).state() != before
+
+
+def test_a_plan_that_could_not_be_carried_out_is_refused_when_it_is_read(folder):
+    plan = "key: partner-1.pem, deactivate_at: 2026-12-01T02:00:00Z"
+    write(folder / "keyring.yaml", RING.replace("key: partner-1.pem", plan))
+    ((line, where, message),) = problems(folder)
+    assert (line, where) == (1, "")
+    assert message.startswith("planned for 2026-12-01T02:00:00Z: partner version 1 is")
 
 
 def test_a_destroyed_key_needs_no_name_of_a_file(folder):
