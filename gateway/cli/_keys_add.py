@@ -5,10 +5,11 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from gateway.cli._ring import manifest_of
 from gateway.cli.options import environment
 from gateway.errors import KeyringError
 from gateway.keys.backends.access import read_secret
-from gateway.keys.changes import Party, next_version
+from gateway.keys.changes import EMPTY, Party, next_version
 from gateway.keys.formats import fingerprint, public_base64, public_pem
 from gateway.keys.locations import check_secret
 from gateway.keys.manifest import Entry, Manifest
@@ -99,6 +100,20 @@ def facts_of(
         "public_pem": public_pem(key),
         "public_base64": public_base64(key),
     }
+
+
+def add_dry_run(parser: argparse.ArgumentParser) -> None:
+    """Declare `--dry-run` of a command that adds a key."""
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be added, and change nothing",
+    )
+
+
+def present(folder: Path) -> Manifest:
+    """Give a ring's manifest; the empty one where the ring would be made."""
+    return manifest_of(folder) if folder.exists() else EMPTY
 
 
 def headline(folder: Path, party: Party, entry: Entry, key: RSAPublicKey) -> str:

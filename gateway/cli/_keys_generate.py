@@ -18,6 +18,7 @@ Examples:
 
 import argparse
 import json
+from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import (
@@ -27,11 +28,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import (
 
 from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import (
+    add_dry_run,
     add_passphrase,
     entry_of,
     facts_of,
     headline,
     passphrase_of,
+    present,
 )
 from gateway.cli._ring import add_ring, folder_of, options_of, this_second
 from gateway.cli._witness import witness_of
@@ -65,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="length of the key (default: %(default)s)",
     )
     add_passphrase(parser)
+    add_dry_run(parser)
     add_ring(parser)
     add_json(parser)
 
@@ -75,6 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
     key = generate_private_key(_EXPONENT, arguments.bits)
     public = key.public_key()
     folder = folder_of(arguments)
+    if arguments.dry_run:
+        return _tried(arguments, folder, public)
     with locked(
         folder, create=True, witness=witness_of(arguments), homes=arguments.homes
     ) as ring:
@@ -95,6 +101,26 @@ def run(arguments: argparse.Namespace) -> int:
     print(headline(folder, Party.PARTNER, entry, public))
     print(_both_forms(public))
     print(_next_steps(entry.version, options_of(arguments), platform=after.verifiers))
+    return 0
+
+
+def _tried(arguments: argparse.Namespace, folder: Path, public: RSAPublicKey) -> int:
+    """Say which pair would be made; this one is thrown away."""
+    before, location = present(folder), arguments.passphrase
+    entry = entry_of(before, Party.PARTNER, public, arguments, passphrase=location)
+    after = _taken_up(before, entry)
+    facts = facts_of(folder, after.generation, Party.PARTNER, entry, public)
+    if arguments.json:
+        gone = ("fingerprint", "public_pem", "public_base64")
+        told = {name: value for name, value in facts.items() if name not in gone}
+        print(json.dumps({**told, "dry_run": True}))
+        return 0
+    print("Dry run, nothing was changed. The change would be:")
+    print(
+        f"partner version {entry.version}: new -> pre-active; an RSA key of "
+        f"{public.key_size} bits, in {folder}, which would be at generation "
+        f"{after.generation}"
+    )
     return 0
 
 

@@ -32,11 +32,13 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from gateway.cli import UsageError
 from gateway.cli._choices import add_choice
 from gateway.cli._keys_add import (
+    add_dry_run,
     add_passphrase,
     entry_of,
     facts_of,
     headline,
     passphrase_of,
+    present,
 )
 from gateway.cli._messages import read_input
 from gateway.cli._ring import add_ring, folder_of, options_of, this_second
@@ -88,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--activate", action="store_true", help="put it in use in the same step"
     )
     add_passphrase(parser)
+    add_dry_run(parser)
     add_ring(parser)
     add_json(parser)
 
@@ -97,6 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     folder = folder_of(arguments)
     key = _opened(arguments, folder) if _is_uri(arguments.file) else _read(arguments)
     party, public = key.party, key.public
+    if arguments.dry_run:
+        return _tried(arguments, folder, key)
     with locked(
         folder, create=True, witness=witness_of(arguments), homes=arguments.homes
     ) as ring:
@@ -119,6 +124,23 @@ def run(arguments: argparse.Namespace) -> int:
         option = " --platform" if party is Party.PLATFORM else ""
         again = f"{entry.version}{option}{options_of(arguments)}"
         print(f"Put it in use with:\n     gateway keys activate {again}")
+    return 0
+
+
+def _tried(arguments: argparse.Namespace, folder: Path, key: "_Found") -> int:
+    """Say which key would be taken up."""
+    before, party = present(folder), key.party
+    entry = entry_of(
+        before, party, key.public, arguments, key=key.uri, passphrase=key.passphrase
+    )
+    after = _taken_up(before, party, entry, activated=arguments.activate)
+    entry = find(after, party, entry.version, arguments.use)
+    if arguments.json:
+        facts = facts_of(folder, after.generation, party, entry, key.public)
+        print(json.dumps({**facts, "dry_run": True}))
+        return 0
+    print("Dry run, nothing was changed. The change would be:")
+    print(headline(folder, party, entry, key.public))
     return 0
 
 

@@ -77,6 +77,7 @@ def test_a_plan_is_told_to_programs(place):
 @pytest.mark.parametrize(
     "words",
     [
+        ["generate"],
         ["activate", "2"],
         ["activate", "2", "--overlap", "1h"],
         ["activate", "2", "--at", SOON],
@@ -94,6 +95,27 @@ def test_a_dry_run_says_what_would_happen_and_changes_nothing(place, words):
     assert (place.ring / "keyring.yaml").read_bytes() == before
     assert keys(place, *words) != ""
     assert (place.ring / "keyring.yaml").read_bytes() != before
+
+
+def test_a_key_that_would_be_imported_is_told_and_not_taken_up(place, other_key):
+    file = place.folder / "alipayhk-2.pem"
+    file.write_text(public_pem(other_key.public_key()))
+    before = sorted(place.ring.rglob("*"))
+    said = keys(place, "import", str(file), "--version", "2", "--dry-run")
+    assert said.startswith("Dry run, nothing was changed.")
+    assert "platform version 2" in said
+    facts = json.loads(keys(place, "import", str(file), "--dry-run", "--json"))
+    assert (facts["dry_run"], facts["state"]) == (True, "pre-active")
+    facts = json.loads(keys(place, "generate", "--dry-run", "--json"))
+    assert (facts["dry_run"], facts["version"], facts["bits"]) == (True, "3", 2048)
+    assert "fingerprint" not in facts
+    assert sorted(place.ring.rglob("*")) == before
+
+
+def test_a_ring_that_would_be_made_is_not_made(place):
+    new = place.folder / "new"
+    assert "version 1" in keys(place, "generate", "--keyring", new, "--dry-run")
+    assert not new.exists()
 
 
 def test_the_key_before_is_kept_for_its_overlap_and_no_shorter_by_accident(place):
