@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.cli import UsageError
-from gateway.cli._ring import this_second
+from gateway.cli._ring import clock
 from gateway.cli._times import duration
 from gateway.keys.backends.halts import halt_reason
 from gateway.keys.changes import Change, Which, start_canary
@@ -61,7 +61,7 @@ def tried(manifest: Manifest, key: Which, arguments: argparse.Namespace) -> Mani
     Raises:
         KeyringError: it cannot be.
     """
-    first = getattr(arguments, "at", None) or this_second()
+    first = getattr(arguments, "at", None) or clock()
     shares = [
         Share(share=share, at=first + number * arguments.every if number else first)
         for number, share in enumerate(arguments.canary)
@@ -99,7 +99,7 @@ def standing(folder: Path, manifest: Manifest) -> dict[str, object] | None:
     for entry in manifest.partner:
         if entry.canary:
             halted = halt_reason(folder, manifest.generation)
-            share = 0.0 if halted else share_at(entry, this_second()) * 100
+            share = 0.0 if halted else share_at(entry, clock()) * 100
             return {
                 "version": entry.version,
                 "share": share,

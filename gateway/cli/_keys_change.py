@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from gateway.cli import _canary
-from gateway.cli._ring import add_ring, add_which, folder_of, manifest_of, this_second
+from gateway.cli._ring import (
+    add_ring,
+    add_which,
+    clock,
+    folder_of,
+    manifest_of,
+    this_second,
+)
 from gateway.cli._times import moment
 from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
@@ -208,7 +215,7 @@ def _lines(done: Changed) -> Iterator[str]:
             says = meaning(change, done.ring)
             yield f"{name}: {before} -> {state}; {says}"
         yield from (f"{name}: {plan}" for plan in _planned(change))
-        canary = _canary.told(change, done.ring, this_second())
+        canary = _canary.told(change, done.ring, clock())
         yield from (f"{name}: {line}" for line in canary)
     if not (done.dry_run and done.changes):
         yield f"{done.folder} is at generation {done.ring.generation}."

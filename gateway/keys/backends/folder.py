@@ -31,6 +31,7 @@ from gateway.errors import KeyringError
 from gateway.keys import manifest as manifests
 from gateway.keys.backends.disk import sync, write_new
 from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.halts import carry_over
 from gateway.keys.backends.history import keep
 from gateway.keys.backends.homes import Homes
 from gateway.keys.backends.pem import FILES
@@ -101,6 +102,7 @@ class LockedFolder:
             ring = _read(staging, self._folder, before, now, self._homes)
             with self._witness(before, manifest, ring):
                 keep(self._folder, before)
+                carry_over(self._folder, before, manifest)
                 for file in added:
                     (staging / file.name).rename(self._folder / file.name)
                 sync(self._folder)

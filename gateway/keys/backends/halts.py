@@ -12,6 +12,7 @@ from typing import Final
 from pydantic import TypeAdapter
 
 from gateway.keys.backends.disk import open_at_once, replace_file
+from gateway.keys.manifest import Manifest, Share
 
 FILE_NAME: Final = ".canary-halted"
 _MAX_BYTES: Final = 4096
@@ -48,3 +49,19 @@ def halt_reason(folder: Path, generation: int) -> str | None:
     except (OSError, ValueError):
         return f"{FILE_NAME} cannot be read"
     return halt.reason if halt.generation == generation else None
+
+
+def carry_over(folder: Path, before: Manifest, after: Manifest) -> None:
+    """Keep a canary halted over a change of the ring that is not about it.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    reason, canary = halt_reason(folder, before.generation), _canary_of(before)
+    if reason is not None and canary is not None and canary == _canary_of(after):
+        write_halt(folder, Halt(after.generation, canary[0], reason))
+
+
+def _canary_of(manifest: Manifest) -> tuple[str, tuple[Share, ...]] | None:
+    found = ((each.version, each.canary) for each in manifest.partner if each.canary)
+    return next(found, None)

@@ -6,7 +6,14 @@ import stat
 
 import pytest
 
-from gateway.keys.backends.halts import FILE_NAME, Halt, halt_reason, write_halt
+from gateway.keys.backends.halts import (
+    FILE_NAME,
+    Halt,
+    carry_over,
+    halt_reason,
+    write_halt,
+)
+from gateway.keys.manifest import Manifest
 
 HALT = Halt(5, "2", "AlipayHK refused 9 of 20 signatures")
 UNREADABLE = f"{FILE_NAME} cannot be read"
@@ -79,3 +86,41 @@ def test_what_is_no_file_halts_and_holds_nothing_up(tmp_path):
     (tmp_path / FILE_NAME).unlink()
     (tmp_path / FILE_NAME).mkdir()
     assert halt_reason(tmp_path, 5) == UNREADABLE
+
+
+def canary(generation, at="2026-12-01T00:00:00Z", version="2"):
+    tried = {
+        "version": version,
+        "state": "pre-active",
+        "key": "2.pem",
+        "canary": [{"share": 5, "at": at}],
+    }
+    return Manifest.model_validate(
+        {"generation": generation, "partner": [tried], "platform": []}
+    )
+
+
+def test_a_change_that_is_not_about_the_canary_leaves_it_halted(tmp_path):
+    write_halt(tmp_path, Halt(4, "2", "refused"))
+    carry_over(tmp_path, canary(4), canary(5))
+    assert halt_reason(tmp_path, 5) == "refused"
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        canary(5, at="2026-12-02T00:00:00Z"),
+        canary(5, version="3"),
+        Manifest(generation=5, partner=(), platform=()),
+    ],
+    ids=["told again", "another version", "taken back"],
+)
+def test_a_change_of_the_canary_ends_its_halt(tmp_path, after):
+    write_halt(tmp_path, Halt(4, "2", "refused"))
+    carry_over(tmp_path, canary(4), after)
+    assert halt_reason(tmp_path, 5) is None
+
+
+def test_where_nothing_is_halted_nothing_is_carried_over(tmp_path):
+    carry_over(tmp_path, canary(4), canary(5))
+    assert list(tmp_path.iterdir()) == []
