@@ -17,10 +17,10 @@ From time to time, on another machine too:
 """
 
 import argparse
-import importlib
 from typing import Final
 
 from gateway.cli import Parser
+from gateway.cli._verbs import add_verbs, run_verb
 
 _VERBS: Final = {
     "verify": "name the first line that was changed, removed, moved or cut off",
@@ -31,23 +31,9 @@ _VERBS: Final = {
 
 def add_arguments(parser: Parser) -> None:
     """Declare the verbs of `gateway audit`; each has a module `_audit_VERB`."""
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for name, summary in _VERBS.items():
-        module = importlib.import_module(f"gateway.cli._audit_{name}")
-        verb = verbs.add_parser(name, help=summary)
-        verb.explain(module.__doc__)
-        module.add_arguments(verb)
-        # Suppressed, or it would undo a --debug that stands before the verb.
-        verb.add_argument(
-            "--debug",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="show a traceback where it fails",
-        )
-        verb.set_defaults(run_verb=module.run, parser=verb)
+    add_verbs(parser, "audit", _VERBS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb."""
-    status: int = arguments.run_verb(arguments)
-    return status
+    return run_verb(arguments)

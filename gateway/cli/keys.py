@@ -21,10 +21,10 @@ A rotation of our key:
 """
 
 import argparse
-import importlib
 from typing import Final
 
 from gateway.cli import Parser
+from gateway.cli._verbs import add_verbs, run_verb
 
 _VERBS: Final = {
     "generate": "make a key pair of ours, not in use yet",
@@ -43,23 +43,9 @@ _VERBS: Final = {
 
 def add_arguments(parser: Parser) -> None:
     """Declare the verbs of `gateway keys`; each has a module `_keys_VERB`."""
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    for name, summary in _VERBS.items():
-        module = importlib.import_module(f"gateway.cli._keys_{name}")
-        verb = verbs.add_parser(name, help=summary)
-        verb.explain(module.__doc__)
-        module.add_arguments(verb)
-        # Suppressed, or it would undo a --debug that stands before the verb.
-        verb.add_argument(
-            "--debug",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="show a traceback where it fails",
-        )
-        verb.set_defaults(run_verb=module.run, parser=verb)
+    add_verbs(parser, "keys", _VERBS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the verb."""
-    status: int = arguments.run_verb(arguments)
-    return status
+    return run_verb(arguments)
