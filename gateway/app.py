@@ -14,8 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TextIO
 
-from aiohttp import web
-
 from gateway.access.admission import Admission, Quota
 from gateway.audit.opening import actor
 from gateway.audit.trail import Audit, NoAudit, Trail
@@ -45,9 +43,6 @@ _MARGIN_S: Final = 5.0
 
 _QUIET_S: Final = 5.0
 """Between two lines of the same error of the loop."""
-
-_CUT_S: Final = 0.5
-"""For connections to close, once nothing is waited for any more."""
 
 
 @dataclass(slots=True)
@@ -357,13 +352,13 @@ class Gateway:
         try:
             async with (
                 listening(
-                    web.ServerRunner(self._admin()),
+                    self._admin(),
                     _where(settings.admin.listen),
                     setting="admin.listen",
                     tls=self._live("admin", self._plant.admin_tls),
                 ) as admin_listener,
                 listening(
-                    web.ServerRunner(server, shutdown_timeout=_CUT_S),
+                    server,
                     _where(settings.inbound.listen),
                     setting="inbound.listen",
                     tls=self._live("inbound", self._plant.inbound_tls),

@@ -1,16 +1,18 @@
 """Health, metrics and keys for operators, on a listener of their own."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-
-from aiohttp.web_request import BaseRequest
+from typing import Final
 
 from gateway.access.callers import Caller, Callers
 from gateway.edge.connection import Server
-from gateway.edge.request import credentials_of
+from gateway.edge.request import Request, credentials_of
 from gateway.edge.response import Response
 from gateway.errors import Unauthenticated
+
+_WRITE_S: Final = 30.0
+"""For whoever asks to take the answer."""
 
 
 def admin_server(
@@ -51,22 +53,29 @@ def admin_server(
         "/keys": lambda: _json(keys()),
     }
 
-    async def handle(request: BaseRequest) -> Response:
+    def answer(request: Request) -> Response:
         if not _may_ask(request, tokens()):
             headers = {"WWW-Authenticate": "Bearer"}
             return Response(status=HTTPStatus.UNAUTHORIZED, headers=headers)
-        page = pages.get(request.path)
-        if page is None:
-            return Response(status=HTTPStatus.NOT_FOUND)
-        if request.method not in ("GET", "HEAD"):
-            allow = {"Allow": "GET, HEAD"}
-            return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
-        return page()
+        return _page(request, pages)
+
+    async def handle(request: Request) -> None:
+        await request.wire.deliver(request, answer(request), _WRITE_S)
 
     return Server(handle, lambda _: Response(status=HTTPStatus.BAD_REQUEST))
 
 
-def _may_ask(request: BaseRequest, tokens: Sequence[bytes]) -> bool:
+def _page(request: Request, pages: Mapping[str, Callable[[], Response]]) -> Response:
+    page = pages.get(request.target.partition("?")[0])
+    if page is None:
+        return Response(status=HTTPStatus.NOT_FOUND)
+    if request.method not in ("GET", "HEAD"):
+        allow = {"Allow": "GET, HEAD"}
+        return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
+    return page()
+
+
+def _may_ask(request: Request, tokens: Sequence[bytes]) -> bool:
     credentials = credentials_of(request)
     if not tokens or credentials.names is not None:
         return True

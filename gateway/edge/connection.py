@@ -1,32 +1,74 @@
-"""aiohttp's low-level server and answers, as both listeners need them.
+"""A caller's connection: bytes into requests, one answered after the other.
 
-Nothing of a malformed request is logged, nothing of the library is shown, and a
-caller that closed its half of the connection still gets its answers.
+The parser is llhttp, by `httptools`, in its strict mode, which settles what a request
+is: no bare LF, no folded header, one length. What it lets pass and two readers may see
+differently is refused in `gateway.edge.request`. Nothing of a malformed request is
+logged or shown, and a caller that closed its half of the connection still gets its
+answers. Written for this one job: a library's server costs a third of an exchange
+(docs/adr/0017-a-server-of-our-own.md).
 """
 
 import asyncio
+import re
+from collections import deque
 from collections.abc import Awaitable, Callable
-from http import HTTPStatus
-from typing import Any, cast
+from email.utils import formatdate
+from functools import lru_cache
+from typing import Final, cast
 
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
-from aiohttp.web_request import BaseRequest
-from yarl import URL
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
 
-from gateway.edge.parser import READ_BYTES, Parser
+from gateway.edge.pieces import READ_BYTES, pieces_of
+from gateway.edge.request import Request
 from gateway.edge.response import Response
 from gateway.edge.tls import names_of
 
+_FRAME_BYTES: Final = 64
+"""What a head may have beside its target and its headers."""
 
-class Server(web.Server):
+_MOST_WAITING: Final = 128
+"""Requests sent ahead of answers. The connection ends behind those: HTTP has whoever
+sends ahead send the others again (RFC 9112, 9.3.2)."""
+
+_CUT_S: Final = 0.5
+"""At the end, for requests under way to end by themselves."""
+
+_LINGER_S: Final = 10.0
+"""For a caller to stop sending what is not read any more: closed on at once, it would
+lose the answer that says why."""
+
+_MOST_HEADERS: Final = 128
+
+_A_METHOD: Final = re.compile(rb"[A-Za-z]{1,20} /")
+
+_VERSIONS: Final = ("1.1", "1.0")
+
+_NOT_OF_HTTP: Final = frozenset(
+    "SOURCE PRI DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER "
+    "SET_PARAMETER REDIRECT RECORD FLUSH".split()
+)
+"""Methods of protocols that look like it, which the parser reads, too."""
+
+
+class NotHttp(Exception):
+    """What came is no request. `is_method` says that its method alone is at fault."""
+
+    def __init__(self, reason: str, *, is_method: bool = False) -> None:
+        super().__init__(reason)
+        self.is_method = is_method
+
+
+class Server:
     """Answers requests with `handle`, and what is not HTTP with `refuse`.
 
     Args:
-        handle: answers one request.
-        refuse: answers what could not be parsed, given the parser's error.
+        handle: answers one request, with `Connection.deliver`.
+        refuse: gives the answer to what could not be parsed.
         max_connections: more at once are closed as they come (`gateway.edge.door`).
         idle_s: how long a connection may wait for a whole request head: the first,
             or the next.
@@ -37,24 +79,21 @@ class Server(web.Server):
 
     def __init__(
         self,
-        handle: Callable[[BaseRequest], Awaitable[web.StreamResponse]],
-        refuse: Callable[[BaseException | None], Response],
+        handle: Callable[[Request], Awaitable[None]],
+        refuse: Callable[[NotHttp], Response],
         *,
         max_connections: int = 64,
         idle_s: float = 75.0,
         max_head_bytes: Callable[[], int] = lambda: 1 << 14,
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(
-            handle,
-            request_factory=_begin,
-            access_log=None,
-            keepalive_timeout=idle_s,
-        )
+        self.handle = handle
         self.refuse = refuse
+        self.idle_s = idle_s
         self.max_head_bytes = max_head_bytes
         self.on_refused = on_refused
-        self.beginning: set[web.RequestHandler] = set()
+        self.connections: set[Connection] = set()
+        self.beginning: set[Connection] = set()
         """Those whose TLS is not there yet; they are not among `connections`."""
         self._max_connections = max_connections
 
@@ -68,143 +107,347 @@ class Server(web.Server):
         """Whether one more is too many."""
         return self.open >= self._max_connections
 
-    def __call__(self) -> web.RequestHandler:
+    def __call__(self) -> "Connection":
         """Make the protocol of one connection."""
-        return _Connection(self, self._loop, **self._kwargs)
+        return Connection(self)
+
+    async def end(self) -> None:
+        """End every connection; cut off what does not end by itself."""
+        tasks = [each.end() for each in self.connections]
+        under_way = {task for task in tasks if task is not None}
+        if under_way:
+            _, late = await asyncio.wait(under_way, timeout=_CUT_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        for each in tuple(self.connections):
+            each.abort()
 
 
-class _Connection(web.RequestHandler):
-    """A connection, from the first request on it to the last."""
+class Connection(asyncio.Protocol):
+    """A connection, from the first request on it to the last.
 
-    last_body: StreamReader | None = None
-    """Of the request that is being answered; None while there is none."""
+    Attributes:
+        names: the subject alternative names of the peer's certificate; None without
+            one.
+    """
 
-    names: frozenset[str] | None = None
-    """The subject alternative names of the peer's certificate; None without one."""
+    def __init__(self, server: Server) -> None:
+        self.names: frozenset[str] | None = None
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._request = Request(self)
+        """The one whose head arrives; then the one whose body does."""
+        self._in_body = False
+        self._current: Request | None = None
+        """The one that is answered; those behind it wait."""
+        self._waiting: deque[Request | NotHttp] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._progressed = False
+        self._unfinished = 0
+        """Bytes since the last that were the end of a head, or of a body."""
+        self._half_closed = False
+        self._answered = False
+        self._ending = False
+        self._lingering = False
+        self._reading = True
+        self._taken: asyncio.Future[None] | None = None
+        """Done once the peer takes what is written; None while it does."""
+        self._quiet_since = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
 
-    _half_closed = False
+    async def deliver(
+        self, request: Request, response: Response, timeout_s: float
+    ) -> bool:
+        """Write an answer and wait until the connection has taken it.
 
-    def __init__(
-        self,
-        manager: Server,
-        loop: asyncio.AbstractEventLoop,
-        **settings: Any,  # noqa: ANN401 - aiohttp's
-    ) -> None:
-        """Begin with a parser of ours, and one request that may wait, not 32."""
-        super().__init__(manager, loop=loop, **settings)
-        self._parser = Parser(self, loop, manager.max_head_bytes)
-        self._max_msg_queue_size, self._msg_queue_resume_size = 1, 0
+        A caller that does not read would keep it in memory for ever. Gives whether it
+        was taken in time; if not, the connection is cut.
+
+        Args:
+            request: what it is the answer to.
+            response: the answer.
+            timeout_s: how long the caller may take.
+        """
+        keeps_open = request.keeps_open and not (response.closes or self._ending)
+        self._ending, self._answered = not keeps_open, True
+        date = _date(int(self._loop.time()))
+        head = response.head(date, is_old=request.is_old, keeps_open=keeps_open)
+        content = response.content(request.method)
+        if self._transport.is_closing():
+            return False
+        if len(content) <= READ_BYTES:
+            self._transport.write(head + content)
+            if self._taken is None:
+                return True
+            content = b""
+        else:
+            self._transport.write(head)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._write(content)
+        except (OSError, TimeoutError):
+            self.abort()
+            return False
+        return True
+
+    async def _write(self, content: bytes) -> None:
+        """Write piece by piece, each as the caller takes those before.
+
+        Whole, a large one would be kept by the connection, and over TLS nothing would
+        say that the caller does not take it.
+        """
+        for piece in pieces_of(content):
+            if self._taken is not None:
+                await self._taken
+            self._transport.write(piece)
+        if self._taken is not None:
+            await self._taken
+
+    def interim(self, head: bytes) -> None:
+        """Write an interim answer, such as that the body may come."""
+        self._transport.write(head)
+
+    def hold(self) -> None:
+        """Read no more for now: more has come than is taken."""
+        if self._reading and not self._transport.is_closing():
+            self._reading = False
+            self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Read on."""
+        if not self._reading and not self._transport.is_closing():
+            self._reading = True
+            self._transport.resume_reading()
+
+    def end(self) -> asyncio.Task[None] | None:
+        """End it behind the answer under way. Gives the task of that, if there is one."""
+        self._ending = True
+        self._waiting.clear()
+        if self._current is None:
+            self._transport.close()
+        return self._task
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._transport.abort()
+
+    # --- what the loop calls ---------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin a connection: TLS, if there is to be, is there."""
-        assert isinstance(self._manager, Server)  # noqa: S101
-        super().connection_made(transport)
-        writing = cast("asyncio.WriteTransport", transport)  # as uvloop's is, too
-        writing.set_write_buffer_limits(READ_BYTES)
+        self._transport = cast("asyncio.Transport", transport)  # as a stream's are
+        self._transport.set_write_buffer_limits(READ_BYTES)
         if hasattr(transport, "max_size"):  # of a read; TLS and uvloop have their own
             transport.max_size = READ_BYTES
-        self._manager.beginning.discard(self)
+        self._server.beginning.discard(self)
+        self._server.connections.add(self)
         self.names = names_of(transport.get_extra_info("peercert"))
-
-    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio has it so
-        """Tell asyncio to stay open for the answers that are still to be written.
-
-        aiohttp's own closes at once: the exchange would go on, and its answer be
-        lost. An idle connection ends here; another ends after its last answer, which
-        the deadlines of an exchange see to.
-        """
-        body = self._messages[-1][1] if self._messages else self.last_body
-        if body is None or (
-            self.transport and self.transport.get_extra_info("sslcontext")
-        ):
-            return False  # TLS ends both halves at once
-        self._half_closed = True
-        if not body.is_eof():
-            body.set_exception(web.RequestPayloadError("The rest never comes."))
-        return True
+        self._timer = self._loop.call_later(self._server.idle_s, self._end_if_idle)
 
     def data_received(self, data: bytes) -> None:
-        """Parse on, and tell who reads a body that it turned out malformed.
-
-        aiohttp's own queues the refusal behind the request whose body it is, which
-        would wait for the rest of it until its deadline.
-        """
-        super().data_received(data)
-        waiting = self._messages
-        if waiting and not isinstance(waiting[-1][0], RawRequestMessage):
-            body = waiting[-2][1] if len(waiting) > 1 else self.last_body
-            if body is not None and not body.is_eof():
-                body.set_exception(web.RequestPayloadError("It is malformed."))
-
-    async def finish_response(
-        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Write an answer, then close if it was the last that can be asked for."""
+        """Parse on."""
+        if self._parser is None:
+            return  # behind the last request, or what was malformed
+        self._progressed = False
         try:
-            return await super().finish_response(request, resp, start_time)
+            self._parser.feed_data(data)
+        except HttpParserUpgrade:
+            self._parser = None  # another protocol's from here on, which is not spoken
+        except HttpParserError as error:
+            is_first = not (self._unfinished or self._progressed)
+            self._refuse(_reason_of(error, data if is_first else b""))
+        if self._progressed:
+            self._unfinished = 0
+            return
+        self._unfinished += len(data)
+        if self._unfinished > self._server.max_head_bytes() + _FRAME_BYTES:
+            self._refuse(NotHttp("HeadTooLong"))
+
+    def eof_received(self) -> bool:
+        """Tell asyncio to stay open for the answers that are still to be written."""
+        if self._current is None or self._transport.get_extra_info("sslcontext"):
+            return False  # TLS ends both halves at once
+        self._half_closed = True
+        if self._in_body:
+            self._request.body.lose("The rest never comes.")
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+        """Note that the caller is gone. What was begun for it is brought to its end."""
+        self._server.connections.discard(self)
+        self._waiting.clear()
+        self._parser = None  # and with it the circle of references
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._in_body:
+            self._request.body.lose("The caller is gone.")
+        if self._taken is not None and not self._taken.done():
+            self._taken.set_exception(ConnectionResetError("the caller is gone"))
+            self._taken.exception()  # seen, also where nobody waits
+
+    def pause_writing(self) -> None:
+        """Note that the peer does not take what is written."""
+        self._taken = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """Note that it does."""
+        taken, self._taken = self._taken, None
+        if taken is not None and not taken.done():
+            taken.set_result(None)
+
+    # --- what the parser calls -------------------------------------------------
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the request-target."""
+        self._request.raw_target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header of the head; of one behind the body only the length counts."""
+        request = self._request
+        if not self._in_body:
+            request.add_header(name, value)
+            return
+        request.count_header(name, value)
+        if not self._is_bounded(request):
+            self._refuse(NotHttp("TrailersTooLong"))
+
+    def on_headers_complete(self) -> None:
+        """Answer the request, or let it wait for its turn."""
+        self._progressed = self._in_body = True
+        request, parser = self._request, self._parser
+        if parser is None:
+            return  # behind the last that is answered
+        request.method = parser.get_method().decode("latin-1")
+        request.version = parser.get_http_version()
+        request.keeps_open = parser.should_keep_alive()
+        if request.version not in _VERSIONS or request.method in _NOT_OF_HTTP:
+            self._parser = None
+            self._offer(NotHttp("OtherProtocol"))
+        elif request.headers > _MOST_HEADERS:
+            self._parser = None
+            self._offer(NotHttp("TooManyHeaders"))
+        else:
+            self._offer(request)
+
+    def on_body(self, piece: bytes) -> None:
+        """Take a part of the body."""
+        self._progressed = True
+        self._request.body.add(piece)
+
+    def on_message_complete(self) -> None:
+        """Begin the next."""
+        self._progressed = True
+        self._request.body.complete()
+        self._request = Request(self)
+        self._in_body = False
+        if self._lingering:
+            self._transport.close()
+
+    def _is_bounded(self, request: Request) -> bool:
+        return (
+            request.headers <= _MOST_HEADERS
+            and request.size <= self._server.max_head_bytes()
+        )
+
+    # --- one request after the other -------------------------------------------
+
+    def _refuse(self, cause: NotHttp) -> None:
+        """Answer what cannot be read, in its turn, and read no more."""
+        self._parser = None
+        if self._lingering:
+            self._transport.close()
+        elif self._in_body:
+            self._request.body.lose("It is malformed.")
+        else:
+            self._offer(cause)
+
+    def _offer(self, asked: Request | NotHttp) -> None:
+        """Answer this, or let it wait for its turn."""
+        if self._ending:
+            return
+        if self._current is None:
+            self._begin(asked)
+            return
+        self.hold()
+        self._waiting.append(asked)
+        if len(self._waiting) == _MOST_WAITING and isinstance(asked, Request):
+            asked.keeps_open = False
+            self._parser = None
+
+    def _begin(self, asked: Request | NotHttp) -> None:
+        if isinstance(asked, NotHttp):
+            self._write_refusal(asked)
+            return
+        self._current = asked
+        self._answered = False
+        self._task = self._loop.create_task(self._answer(asked))
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            await self._server.handle(request)
+        except Exception as error:  # noqa: BLE001 - whatever it is, here it ends
+            context = {"message": "a request was not answered", "exception": error}
+            self._loop.call_exception_handler(context)
         finally:
-            if not self._messages:
-                self.last_body = None
-                if self._half_closed:
-                    self.close()
+            self._next(request)
 
-    def handle_error(
-        self,
-        request: BaseRequest,  # noqa: ARG002 - aiohttp's signature
-        status: int = HTTPStatus.INTERNAL_SERVER_ERROR,  # noqa: ARG002
-        exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
-    ) -> web.StreamResponse:
-        """Answer what could not be parsed, and end the connection."""
-        assert isinstance(self._manager, Server)  # noqa: S101
-        response = self._manager.refuse(exc)
-        response.force_close()
-        return response
+    def _next(self, request: Request) -> None:
+        """Go on behind an answer."""
+        self._current = self._task = None
+        if not self._answered:
+            self.abort()
+        elif self._ending:
+            self._finish(request)
+        elif self._waiting:
+            self._begin(self._waiting.popleft())
+        elif self._half_closed:
+            self._transport.close()
+        else:
+            self._quiet_since = self._loop.time()
+        if not self._waiting:
+            self.go_on()
 
-    def log_exception(self, *args: object, **kwargs: object) -> None:
-        """Log nothing: the text of a parse error quotes the request."""
+    def _write_refusal(self, cause: NotHttp) -> None:
+        response = self._server.refuse(cause)
+        self._ending = True
+        if not self._transport.is_closing():
+            date = _date(int(self._loop.time()))
+            head = response.head(date, is_old=False, keeps_open=False)
+            self._transport.write(head + response.body)
+            self._transport.close()
 
+    def _finish(self, request: Request) -> None:
+        """Close behind the last answer, but let its caller send the rest first."""
+        if request.body.is_whole or self._parser is None or self._half_closed:
+            self._transport.close()
+            return
+        self._lingering = True
+        request.body.lose("Nobody reads it.")
+        self._loop.call_later(_LINGER_S, self._transport.close)
 
-def names_shown(request: BaseRequest) -> frozenset[str] | None:
-    """Give the names of the certificate on a request's connection; None without one."""
-    return request.protocol.names if isinstance(request.protocol, _Connection) else None
-
-
-async def deliver(request: BaseRequest, response: Response, timeout_s: float) -> bool:
-    """Write an answer and wait until the connection has taken it.
-
-    aiohttp hands an answer to the connection and forgets it: a caller that does not
-    read would keep it in memory for ever. Gives whether it was taken in time; if not,
-    the connection is cut.
-    """
-    protocol = request.protocol
-    try:
-        await response.prepare(request)
-        if response.is_small:
-            await response.write_eof()  # waits for nothing
-        if protocol._paused or not response.is_small:  # noqa: SLF001 - no public way
-            async with asyncio.timeout(timeout_s):
-                await response.write_eof()
-                await protocol._drain_helper()  # noqa: SLF001
-    except (OSError, TimeoutError):
-        if request.transport is not None:
-            request.transport.abort()
-        return False
-    return request.transport is not None
+    def _end_if_idle(self) -> None:
+        """Close a connection whose next request does not come."""
+        left = self._server.idle_s
+        if self._current is None:
+            left += self._quiet_since - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._end_if_idle)
+        else:
+            self._transport.close()
 
 
-def _begin(
-    message: RawRequestMessage,
-    payload: StreamReader,
-    protocol: web.RequestHandler,
-    writer: AbstractStreamWriter,
-    task: "asyncio.Task[None]",
-) -> BaseRequest:
-    """Make a request, and note on its connection that there is one."""
-    assert isinstance(protocol, _Connection)  # noqa: S101
-    protocol.last_body = payload
-    if not message.path:  # None, whatever its type says, for a CONNECT to nothing
-        # aiohttp's own reading of it would fail, and the connection wait for ever.
-        message = message._replace(path="", url=URL("/"))  # the path is judged: no path
-    loop = asyncio.get_running_loop()
-    return BaseRequest(message, payload, protocol, writer, task, loop)
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:  # noqa: ARG001 - what it is kept for
+    """Give the Date header, made once a second."""
+    return formatdate(usegmt=True)
+
+
+def _reason_of(error: HttpParserError, line: bytes) -> NotHttp:
+    """Say what is wrong, without the parser's text: it may quote the request."""
+    is_method = isinstance(error, HttpParserInvalidMethodError) and bool(
+        _A_METHOD.match(line)
+    )
+    return NotHttp(type(error).__name__, is_method=is_method)

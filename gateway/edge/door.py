@@ -6,9 +6,7 @@ import ssl
 from collections.abc import Iterable
 from typing import Final
 
-from aiohttp import web
-
-from gateway.edge.connection import Server
+from gateway.edge.connection import Connection, Server
 
 BACKLOG: Final = 128
 
@@ -94,9 +92,7 @@ class Door:
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 
-    async def _begin(
-        self, connection: socket.socket, protocol: web.RequestHandler
-    ) -> None:
+    async def _begin(self, connection: socket.socket, protocol: Connection) -> None:
         """Bring about TLS, if there is to be; nobody is told if it fails."""
         try:
             await self._loop.connect_accepted_socket(

@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod
-from aiohttp.web_request import BaseRequest
-
 from gateway.access.admission import Admission, Quota
 from gateway.access.policy import Policy
-from gateway.edge.connection import deliver
+from gateway.edge.connection import NotHttp
 from gateway.edge.problems import PROBLEM_TYPE, problem
 from gateway.edge.request import (
     Arriving,
     Bounds,
+    Request,
     credentials_of,
     read_body,
     read_head,
@@ -44,9 +41,6 @@ from gateway.relay.routes import Call, Route
 from gateway.relay.trial import Answer
 
 _NOT_POST: Final = "Every call of this gateway is a POST."
-_METHOD: Final = re.compile(r"'[A-Za-z]{1,20} /")
-"""In a parse error's text: a request line whose method alone is at fault."""
-
 _EXCHANGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PASSED_ON: Final = {
     "content-type": "Content-Type",
@@ -127,13 +121,13 @@ class Inbound:
             self._ended.clear()
             await self._ended.wait()
 
-    async def handle(self, request: BaseRequest) -> web.StreamResponse:
+    async def handle(self, request: Request) -> None:
         """Answer one request. Never raises for what a caller or AlipayHK did."""
         record = ExchangeRecord(self._exchange_id(request))
         started = self._clock.monotonic()
         self.requests += 1
         try:
-            response = await self._answer(request, record, started)
+            await self._answer(request, record, started)
         finally:
             self.requests -= 1
             self._ended.set()
@@ -142,22 +136,20 @@ class Inbound:
                 record.delivered = False
                 record.seconds = self._clock.monotonic() - started
             self._observer(record)
-        return response
 
-    def refuse(self, cause: BaseException | None) -> Response:
+    def refuse(self, cause: NotHttp) -> Response:
         """Answer what was not HTTP at all."""
         error: ExchangeError = MethodNotAllowed(_NOT_POST)
-        if not isinstance(cause, BadHttpMethod) or not _METHOD.search(cause.message):
-            reason = type(cause).__name__
-            error = InvalidRequest(f"The request is not HTTP as it must be ({reason}).")
+        if not cause.is_method:
+            error = InvalidRequest(f"The request is not HTTP as it must be ({cause}).")
         record = ExchangeRecord(self._entropy(16).hex())
         response = _failed(error, record)
         self._observer(record)
         return response
 
     async def _answer(
-        self, request: BaseRequest, record: ExchangeRecord, started: float
-    ) -> Response:
+        self, request: Request, record: ExchangeRecord, started: float
+    ) -> None:
         service = self._service
         try:
             response = await self._serve(service, request, record, started)
@@ -165,26 +157,25 @@ class Inbound:
             response = _failed(error, record)
             if isinstance(error, InvalidRequest):
                 # Whoever sent it may see its end, and what is behind, elsewhere.
-                response.force_close()
+                response.closes = True
         except Exception as error:  # noqa: BLE001 - the last resort: fail closed
             record.error = _place_of(error)
             response = _defect(record)
         record.seconds = self._clock.monotonic() - started
-        if self.draining or not request.content.is_eof() or _is_last(request):
-            response.force_close()
+        if self.draining or not request.body.is_whole or request.is_last:
+            response.closes = True
         self._memory.add(record.response_bytes)
         record.delivered = False
         try:
             timeout_s = service.bounds.write_timeout_s
-            record.delivered = await deliver(request, response, timeout_s)
+            record.delivered = await request.wire.deliver(request, response, timeout_s)
         finally:
             self._memory.give_back(record.response_bytes)
-        return response
 
     async def _serve(
         self,
         service: Service,
-        request: BaseRequest,
+        request: Request,
         record: ExchangeRecord,
         started: float,
     ) -> Response:
@@ -194,7 +185,7 @@ class Inbound:
         would hold them all, and send nothing.
         """
         service.policy.identify(credentials_of(request), record)
-        service.policy.check_method(request.method, request.raw_path, record)
+        service.policy.check_method(request.method, request.target, record)
         head = read_head(request, service.bounds)
         route = service.policy.route(head.target, head.client, record)
         record.client, record.route = route.client.name, route.path
@@ -230,25 +221,11 @@ class Inbound:
             self._admission.leave(place)
         return answer
 
-    def _exchange_id(self, request: BaseRequest) -> str:
-        given = request.headers.getall("Gateway-Exchange-Id", [])
+    def _exchange_id(self, request: Request) -> str:
+        given = request.fields.get("Gateway-Exchange-Id", ())
         if len(given) == 1 and _EXCHANGE_ID.fullmatch(given[0]):
             return given[0]
         return self._entropy(16).hex()
-
-
-def _is_last(request: BaseRequest) -> bool:
-    """Tell whether no other request may come on this connection.
-
-    After chunks there may be trailers, and aiohttp's parser makes the last of them a
-    header of the next request. After CONNECT or an upgrade it reads no requests.
-    """
-    headers = request.headers
-    return (
-        "Transfer-Encoding" in headers
-        or "Upgrade" in headers
-        or request.method == "CONNECT"
-    )
 
 
 def _passed_on(answer: Answer, record: ExchangeRecord) -> Response:

@@ -10,8 +10,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
 from gateway.edge.connection import Server
 from gateway.edge.door import BACKLOG, Door
 from gateway.edge.reasons import reason_of
@@ -42,7 +40,7 @@ class Listener:
 
 @asynccontextmanager
 async def listening(
-    runner: web.BaseRunner,
+    server: Server,
     where: tuple[str, int] | Path,
     *,
     setting: str,
@@ -51,7 +49,7 @@ async def listening(
     """Listen until the end, then close every connection.
 
     Args:
-        runner: what answers.
+        server: what answers.
         where: host and port to bind to, port 0 for a free one; or a Unix socket.
         setting: where the address stands in the configuration, for the error.
         tls: the settings of connections; None for plain ones.
@@ -59,13 +57,11 @@ async def listening(
     Raises:
         SetupError: the address cannot be bound.
     """
-    await runner.setup()
     try:
         with _told(setting, where):
             sockets = await _bind(where)
         ours = _identity(where)
-        assert isinstance(runner.server, Server)  # noqa: S101
-        door = Door(runner.server, sockets, tls)
+        door = Door(server, sockets, tls)
         try:
             yield Listener(_address(_bound(sockets[0], where)), door)
         finally:
@@ -73,7 +69,7 @@ async def listening(
             if isinstance(where, Path) and ours == _identity(where):
                 await asyncio.to_thread(where.unlink, missing_ok=True)
     finally:
-        await runner.cleanup()
+        await server.end()
 
 
 @contextmanager

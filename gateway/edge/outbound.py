@@ -6,7 +6,7 @@ from typing import Final, cast
 
 from gateway.access.admission import Loan
 from gateway.edge.answers import AnswerReader
-from gateway.edge.parser import READ_BYTES, pieces_of
+from gateway.edge.pieces import READ_BYTES, pieces_of
 from gateway.errors import ExchangeError, UpstreamTimeout
 
 _TURNS: Final = 4

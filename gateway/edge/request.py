@@ -2,7 +2,7 @@
 
 Nothing of a caller's headers goes further than this module: what AlipayHK gets is
 made from the configuration, so a caller cannot send it a Client-Id, a cookie or a
-credential.
+credential. Most of them are not even kept.
 """
 
 import asyncio
@@ -10,20 +10,27 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
-
-from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.web_request import BaseRequest
+from typing import Final, Protocol
 
 from gateway.access.admission import Quota
 from gateway.access.callers import Credentials
-from gateway.edge.connection import names_shown
+from gateway.edge.pieces import READ_BYTES
+from gateway.edge.response import Response
 from gateway.errors import InvalidRequest, Overloaded, RequestTooLarge
 from gateway.relay.exchange import check_call_target
 
 _OURS: Final = frozenset(
-    {"gateway-encrypt", "gateway-client", "gateway-exchange-id", "gateway-timeout"}
+    {"Gateway-Encrypt", "Gateway-Client", "Gateway-Exchange-Id", "Gateway-Timeout"}
 )
+_READ: Final = {
+    name.lower().encode(): name
+    for name in (
+        *("Authorization", "Content-Encoding", "Content-Length", "Expect", "Host"),
+        *("Sec-WebSocket-Key1", "Transfer-Encoding", "Upgrade", *_OURS),
+    )
+}
+"""The headers that are read; of all others only the length counts."""
+
 _WISHES: Final = {"true": True, "false": False}
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 
@@ -43,6 +50,176 @@ class Bounds:
     max_body_bytes: int
     body_timeout_s: float
     write_timeout_s: float
+
+
+class Wire(Protocol):
+    """The connection that a request came on."""
+
+    names: frozenset[str] | None
+
+    def hold(self) -> None:
+        """Read no more for now."""
+        ...
+
+    def go_on(self) -> None:
+        """Read on."""
+        ...
+
+    def interim(self, head: bytes) -> None:
+        """Write an interim answer."""
+        ...
+
+    async def deliver(
+        self, request: "Request", response: Response, timeout_s: float
+    ) -> bool:
+        """Write an answer; give whether it was taken in time."""
+        ...
+
+
+class Body:
+    """A body, as far as it has come.
+
+    Attributes:
+        is_whole: whether all of it has come.
+        problem: why the rest of it never comes; None while it may.
+    """
+
+    __slots__ = ("_arrived", "_pieces", "_unread", "_wire", "is_whole", "problem")
+
+    def __init__(self, wire: Wire) -> None:
+        self.is_whole = False
+        self.problem: str | None = None
+        self._wire = wire
+        self._pieces: list[bytes] = []
+        self._unread = 0
+        self._arrived: asyncio.Future[None] | None = None
+
+    def add(self, piece: bytes) -> None:
+        """Take a piece, and no more than is read soon."""
+        if self.problem is not None:
+            return
+        self._pieces.append(piece)
+        self._unread += len(piece)
+        if self._unread >= READ_BYTES:
+            self._wire.hold()
+        self._wake()
+
+    def complete(self) -> None:
+        """Note that this was all."""
+        self.is_whole = self.problem is None
+        self._wake()
+
+    def lose(self, problem: str) -> None:
+        """Note that the rest never comes."""
+        self.problem = problem
+        self._pieces.clear()
+        self._wake()
+
+    def take(self) -> bytes:
+        """Give what has come since this was asked last."""
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        if self._unread >= READ_BYTES:
+            self._wire.go_on()
+        self._unread = 0
+        return data
+
+    async def more(self) -> None:
+        """Wait until more has come, or nothing will."""
+        if not (self._pieces or self.is_whole or self.problem):
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+
+    def _wake(self) -> None:
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None and not arrived.done():
+            arrived.set_result(None)
+
+
+class Request:
+    """A request: its head whole, its body as far as it has come.
+
+    Attributes:
+        raw_target: the request-target's bytes.
+        version: of HTTP: `1.1` or `1.0`.
+        fields: the values of the headers that are read, by their names as `only` has them.
+        headers: how many there are.
+        size: of all of them, in bytes, with what parts them.
+        has_unknown: whether a header is reserved for the gateway, and not known to it.
+        keeps_open: whether another request may follow, as far as this one says.
+    """
+
+    __slots__ = (
+        *("body", "fields", "has_unknown", "headers", "keeps_open", "method"),
+        *("raw_target", "size", "version", "wire"),
+    )
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        self.method = ""
+        self.raw_target = b""
+        self.version = "1.1"
+        self.fields: dict[str, list[str]] = {}
+        self.headers = 0
+        self.size = 0
+        self.has_unknown = False
+        self.keeps_open = False
+        self.body = Body(wire)
+
+    @property
+    def target(self) -> str:
+        """The request-target, each byte a character."""
+        return self.raw_target.decode("latin-1")
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is HTTP/1.0's."""
+        return self.version == "1.0"
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no other request may come on its connection.
+
+        After chunks there may be trailers, which some readers take for headers. After
+        CONNECT or an upgrade no requests are read.
+        """
+        fields = self.fields
+        return (
+            "Transfer-Encoding" in fields
+            or "Upgrade" in fields
+            or self.method == "CONNECT"
+        )
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, as it was sent."""
+        self.count_header(name, value)
+        lower = name.lower()
+        known = _READ.get(lower)
+        if known is not None:
+            text = value.decode("latin-1").rstrip(" \t")  # RFC 9110, 5.5
+            self.fields.setdefault(known, []).append(text)
+        elif lower.startswith(b"gateway-"):
+            self.has_unknown = True
+
+    def count_header(self, name: bytes, value: bytes) -> None:
+        """Count a header, read or not."""
+        self.headers += 1
+        self.size += len(name) + len(value) + 4
+
+    def only(self, name: str) -> str | None:
+        """Give the value of a header that is read; None where it is missing.
+
+        Raises:
+            InvalidRequest: it occurs more than once.
+        """
+        values = self.fields.get(name)
+        if values is None:
+            return None
+        if len(values) > 1:
+            msg = f"The header {name} may occur once."
+            raise InvalidRequest(msg)
+        return values[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,27 +263,32 @@ class Arriving:
             deadline.reschedule(asyncio.get_running_loop().time())
 
 
-def credentials_of(request: BaseRequest) -> Credentials:
+def credentials_of(request: Request) -> Credentials:
     """Give what a request shows of its sender."""
-    authorization = tuple(request.headers.getall("Authorization", ()))
-    return Credentials(authorization, names_shown(request))
+    shown = request.fields.get("Authorization", ())
+    return Credentials(tuple(shown), request.wire.names)
 
 
-def read_head(request: BaseRequest, bounds: Bounds) -> Head:
+def read_head(request: Request, bounds: Bounds) -> Head:
     """Read all but the body, strictly.
 
     Raises:
         InvalidRequest: it is not HTTP as it must be, or has a reserved header.
     """
-    target = check_call_target(request.raw_path)
-    _check_size(request, bounds)
+    target = check_call_target(request.target)
+    if len(target) + request.size > bounds.max_header_bytes:
+        msg = (
+            f"The headers are over {bounds.max_header_bytes} bytes "
+            "(inbound.max_header_bytes)."
+        )
+        raise InvalidRequest(msg)
     _check_headers(request)
-    client, encrypt = _one(request, "Gateway-Client"), _wish(request)
+    client, encrypt = request.only("Gateway-Client"), _wish(request)
     return Head(target, client, encrypt, _timeout(request))
 
 
 async def read_body(
-    request: BaseRequest, bounds: Bounds, memory: Quota, arriving: Arriving
+    request: Request, bounds: Bounds, memory: Quota, arriving: Arriving
 ) -> bytes:
     """Read a body to its end. Its bytes are taken from `memory`; give them back.
 
@@ -118,15 +300,15 @@ async def read_body(
         RequestTooLarge: it is over the bound.
         Overloaded: there is no memory for it, or the gateway ends.
     """
-    if (request.content_length or 0) > bounds.max_body_bytes:
+    if int(request.only("Content-Length") or 0) > bounds.max_body_bytes:
         raise _too_large(bounds)
-    await _continue(request)
+    _continue(request)
     pieces = _Pieces(bounds, memory)
     try:
-        if request.content.is_eof():  # it came with its head
-            pieces.add(request.content.read_nowait())
+        if request.body.is_whole:  # it came with its head
+            pieces.add(request.body.take())
         else:
-            await _arrive(request, bounds, pieces, arriving)
+            await _arrive(request.body, bounds, pieces, arriving)
     except BaseException:
         memory.give_back(pieces.size)
         raise
@@ -160,22 +342,24 @@ class _Pieces:
 
 
 async def _arrive(
-    request: BaseRequest, bounds: Bounds, pieces: _Pieces, arriving: Arriving
+    body: Body, bounds: Bounds, pieces: _Pieces, arriving: Arriving
 ) -> None:
     """Wait for the pieces of a body, but not for ever."""
     try:
         async with arriving.one(bounds.body_timeout_s):
-            async for piece in request.content.iter_any():
-                pieces.add(piece)
+            while not body.problem:
+                await body.more()
+                pieces.add(body.take())
+                if body.is_whole:
+                    return
     except TimeoutError:
         if arriving.over:
             msg = "The gateway ends, and the body had not arrived. Send it again."
             raise Overloaded(msg) from None
         msg = f"The body took over {bounds.body_timeout_s:g} s to arrive."
         raise InvalidRequest(msg) from None
-    except (web.RequestPayloadError, OSError) as error:
-        msg = "The body did not arrive whole."
-        raise InvalidRequest(msg) from error
+    msg = "The body did not arrive whole."
+    raise InvalidRequest(msg)
 
 
 def _check_room(memory: Quota, size: int, piece: int, bounds: Bounds) -> None:
@@ -195,59 +379,35 @@ def _too_large(bounds: Bounds) -> RequestTooLarge:
     )
 
 
-def _check_size(request: BaseRequest, bounds: Bounds) -> None:
-    """Refuse a head over the bound; aiohttp bounds each line and their number."""
-    size = len(request.raw_path) + sum(
-        len(name) + len(value) + 4 for name, value in request.raw_headers
-    )
-    if size > bounds.max_header_bytes:
-        msg = (
-            f"The headers are over {bounds.max_header_bytes} bytes "
-            "(inbound.max_header_bytes)."
-        )
-        raise InvalidRequest(msg)
-
-
-def _check_headers(request: BaseRequest) -> None:
+def _check_headers(request: Request) -> None:
     """Refuse what another reader of the same bytes may understand otherwise."""
-    headers = request.headers
-    if request.version not in (HttpVersion10, HttpVersion11):
-        msg = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
-        raise InvalidRequest(msg)
-    if request.version == HttpVersion11 and len(headers.getall("Host", [])) != 1:
+    fields, version = request.fields, request.version
+    hosts = len(fields.get("Host", ()))
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
         msg = "One Host header is needed."
         raise InvalidRequest(msg)
-    if "Upgrade" in headers:
+    # The first WebSocket had eight bytes of body that no length declares.
+    if "Upgrade" in fields or "Sec-WebSocket-Key1" in fields:
         msg = "No other protocol is spoken here; leave Upgrade out."
         raise InvalidRequest(msg)
-    codings = headers.getall("Transfer-Encoding", [])
-    chunks = [coding.strip().lower() for coding in codings] == ["chunked"]
-    if codings and (
-        not chunks
-        or "Content-Length" in headers
-        or request.version == HttpVersion10  # RFC 9112, 6.1
+    codings = fields.get("Transfer-Encoding")
+    if codings is not None and (
+        [coding.lower() for coding in codings] != ["chunked"]
+        or "Content-Length" in fields
+        or version == "1.0"  # RFC 9112, 6.1
     ):
         msg = "A body has a Content-Length, or is chunked, and nothing else."
         raise InvalidRequest(msg)
-    if (_one(request, "Content-Encoding") or "identity").lower() != "identity":
+    if (request.only("Content-Encoding") or "identity").lower() != "identity":
         msg = "The body must be plain: the bytes that are signed are the bytes sent."
         raise InvalidRequest(msg)
-    for name in headers:
-        if name.lower().startswith("gateway-") and name.lower() not in _OURS:
-            msg = "Headers that begin with Gateway- are reserved; one is not known."
-            raise InvalidRequest(msg)
-
-
-def _one(request: BaseRequest, name: str) -> str | None:
-    values = request.headers.getall(name, [])
-    if len(values) > 1:
-        msg = f"The header {name} may occur once."
+    if request.has_unknown:
+        msg = "Headers that begin with Gateway- are reserved; one is not known."
         raise InvalidRequest(msg)
-    return values[0] if values else None
 
 
-def _wish(request: BaseRequest) -> bool | None:
-    text = _one(request, "Gateway-Encrypt")
+def _wish(request: Request) -> bool | None:
+    text = request.only("Gateway-Encrypt")
     if text is None:
         return None
     wish = _WISHES.get(text.strip().lower())
@@ -257,8 +417,8 @@ def _wish(request: BaseRequest) -> bool | None:
     return wish
 
 
-def _timeout(request: BaseRequest) -> float | None:
-    text = _one(request, "Gateway-Timeout")
+def _timeout(request: Request) -> float | None:
+    text = request.only("Gateway-Timeout")
     if text is None:
         return None
     if not _SECONDS.fullmatch(text) or not float(text):
@@ -267,15 +427,14 @@ def _timeout(request: BaseRequest) -> float | None:
     return float(text)
 
 
-async def _continue(request: BaseRequest) -> None:
+def _continue(request: Request) -> None:
     """Answer `Expect: 100-continue`, once it is known that the body is wanted."""
-    expectation = _one(request, "Expect")
+    expectation = request.only("Expect")
     if expectation is None:
         return
     if expectation.lower() != "100-continue":
         msg = "The only expectation that can be met is 100-continue."
         raise InvalidRequest(msg)
-    transport = request.transport
     # HTTP/1.0 knows no interim answer, and would take it for the answer itself.
-    if transport is not None and request.version != HttpVersion10:
-        transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if not request.is_old:
+        request.wire.interim(b"HTTP/1.1 100 Continue\r\n\r\n")

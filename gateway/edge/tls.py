@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
-from gateway.edge.parser import READ_BYTES
+from gateway.edge.pieces import READ_BYTES
 from gateway.errors import SetupError
 
 POLL_SECONDS: Final = 0.4

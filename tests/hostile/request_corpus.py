@@ -34,13 +34,8 @@ class Case:
         then: what the caller does after it: nothing, "half-close", "half-close once
             answered", or "reset".
         continues: how often the gateway asks for the body by a 100.
-        lost: whether all is refused as one if it comes in one read. aiohttp's parser
-            gives nothing of a read that holds something malformed: what was good in
-            it is not sent, and is not said to be.
         apart: the code if it comes byte by byte, where the parser then shows less;
             "-" if the end of the connection depends on that.
-        last: whether the parser takes it for the last of its connection, so that
-            with more bytes behind it in one read, all of them are `lost`.
     """
 
     data: bytes
@@ -50,19 +45,7 @@ class Case:
     then: str = ""
     continues: int = 0
     differs: str = ""
-    lost: bool = False
     apart: str = ""
-    last: bool = False
-
-    def in_one_read(self):
-        """Give what comes of it if no byte of it comes later than another."""
-        if not self.lost:
-            return self
-        return replace(self, codes=("invalid_request",), sent=(), ends=True)
-
-    def with_more_behind(self):
-        """Give what comes of it if more is in the same read."""
-        return replace(self, lost=self.lost or self.last).in_one_read()
 
     def in_many_reads(self):
         """Give what comes of it if each byte comes by itself.
@@ -93,8 +76,8 @@ def chunked(body=CHUNKS, *headers):
     return request(*headers, "Transfer-Encoding: chunked", body=body)
 
 
-def refused(data, code="invalid_request", *, ends=True, then="", apart="", last=False):
-    return Case(data, (code,), ends=ends, then=then, apart=apart, last=last)
+def refused(data, code="invalid_request", *, ends=True, then="", apart=""):
+    return Case(data, (code,), ends=ends, then=then, apart=apart)
 
 
 def too_large(data):
@@ -374,7 +357,6 @@ CHUNK_TRICKS = {
         ("verified",),
         ((TARGET, BODY),),
         differs="what is behind it is never read: chunks end a connection",
-        lost=True,
     ),
     "only a last chunk": refused(chunked(b"0\r\n\r\n")),
     "chunks over the limit": refused(
@@ -583,7 +565,7 @@ WELCOME = {
         length("X-Forwarded-Host: evil", "Forwarded: host=evil")
     ),
     "HTTP/0.9 without a version": refused(length(line=f"POST {TARGET}")),
-    "HTTP/0.9 of a GET": refused(b"GET /\r\n\r\n", "unknown_route", last=True),
+    "HTTP/0.9 of a GET": refused(b"GET /\r\n\r\n"),
     "HTTP/0.9 of a GET in a bare LF": refused(b"GET /\n\n"),
     "HTTP/0.9": version("HTTP/0.9"),
     "HTTP/1.0": accepted(length(line=f"POST {TARGET} HTTP/1.0"), ends=True),
@@ -604,18 +586,14 @@ WELCOME = {
     "http/1.1": version("http/1.1"),
     "HTTPS/1.1": version("HTTPS/1.1"),
     "HTTP": version("HTTP"),
-    "ICE/1.0": refused(
-        length(line=f"SOURCE {TARGET} ICE/1.0"), "method_not_allowed", last=True
-    ),
+    "ICE/1.0": refused(length(line=f"SOURCE {TARGET} ICE/1.0")),
     "RTSP/1.0": accepted(
         length(line=f"POST {TARGET} RTSP/1.0"),
         ends=True,
         differs="llhttp reads RTSP too, and aiohttp does not show it; what is sent on "
         "is the gateway's own HTTP/1.1, with the same body",
     ),
-    "RTSP/1.0 of its own method": refused(
-        length(line=f"SETUP {TARGET} RTSP/1.0"), "method_not_allowed", last=True
-    ),
+    "RTSP/1.0 of its own method": refused(length(line=f"SETUP {TARGET} RTSP/1.0")),
     "a tab before the version": refused(length(line=f"POST {TARGET}\tHTTP/1.1")),
     "a space behind the version": version("HTTP/1.1 "),
     "a word behind the version": version("HTTP/1.1 x"),
@@ -783,10 +761,10 @@ def pipeline(*numbers):
     return b"".join(length(body=BODIES[n]) for n in numbers)
 
 
-def pipelined(data, numbers, *codes, ends=False, then="", lost=False):
+def pipelined(data, numbers, *codes, ends=False, then=""):
     sent = tuple((TARGET, BODIES[n]) for n in numbers)
     answers = ("verified",) * len(sent) + codes
-    return Case(data, answers, sent, ends, then, lost=lost)
+    return Case(data, answers, sent, ends, then)
 
 
 PIPELINES = {
@@ -808,21 +786,18 @@ PIPELINES = {
         (0,),
         "invalid_request",
         ends=True,
-        lost=True,
     ),
     "a good one, chunks with a length": pipelined(
         pipeline(0) + chunked(CHUNKS, "Content-Length: 7"),
         (0,),
         "invalid_request",
         ends=True,
-        lost=True,
     ),
     "two good ones, a bad one, a good one": pipelined(
         pipeline(0, 1) + length("X : y") + pipeline(2),
         (0, 1),
         "invalid_request",
         ends=True,
-        lost=True,
     ),
     "two good ones, an upgrade, a good one": pipelined(
         pipeline(0, 1) + length("Upgrade: h2c", "Connection: Upgrade") + pipeline(2),
@@ -850,22 +825,19 @@ PIPELINES = {
         length("Connection: close", body=BODIES[0]) + pipeline(1),
         (0,),
         ends=True,
-        lost=True,
     ),
     "a last one of HTTP/1.0, and another": pipelined(
         length(line=f"POST {TARGET} HTTP/1.0", body=BODIES[0]) + pipeline(1),
         (0,),
         ends=True,
-        lost=True,
     ),
     "a last one, and garbage": pipelined(
         length("Connection: close", body=BODIES[0]) + b"\0" * 100,
         (0,),
         ends=True,
-        lost=True,
     ),
     "a good one, and garbage": pipelined(
-        pipeline(0) + b"\0" * 100, (0,), "invalid_request", ends=True, lost=True
+        pipeline(0) + b"\0" * 100, (0,), "invalid_request", ends=True
     ),
     "a good one, and half a head": pipelined(
         pipeline(0, 1)[:-20], (0,), ends=True, then="half-close"

@@ -112,7 +112,7 @@ async def test_a_case_ends_as_it_says_and_the_gateway_serves_on(house, case):
     async def at_once(line):
         line.write(case.data)
 
-    await play(house, case.in_one_read(), at_once)
+    await play(house, case, at_once)
 
 
 @on_house
@@ -134,7 +134,7 @@ async def test_nothing_behind_a_refused_request_is_processed(house, case):
     async def with_more(line):
         line.write(case.data + SMUGGLED * 3)
 
-    await play(house, case.with_more_behind(), with_more)
+    await play(house, case, with_more)
 
 
 @pytest.mark.parametrize(

@@ -4,28 +4,27 @@ import asyncio
 import socket
 
 import pytest
-from aiohttp import web
 
 from gateway.edge.connection import Server
 from gateway.edge.listener import listening
 from gateway.errors import SetupError
 
 
-def runner_of():
-    return web.ServerRunner(Server(None, None))
+def server_of():
+    return Server(None, None)
 
 
 async def refused(host, port):
-    runner = runner_of()
+    server = server_of()
     with pytest.raises(SetupError) as caught:
-        async with listening(runner, (host, port), setting="admin.listen"):
+        async with listening(server, (host, port), setting="admin.listen"):
             pass
     return caught.value.detail
 
 
 async def test_a_listener_knows_its_real_port_and_can_stop_accepting():
-    runner = runner_of()
-    async with listening(runner, ("127.0.0.1", 0), setting="x") as listener:
+    server = server_of()
+    async with listening(server, ("127.0.0.1", 0), setting="x") as listener:
         _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
         await listener.stop_accepting()
         with pytest.raises(ConnectionRefusedError):

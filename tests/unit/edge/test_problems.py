@@ -31,7 +31,7 @@ ERRORS = [
 def test_a_problem_has_the_contracts_members_and_no_other(error, status, code, outcome):
     response = problem(error, "exchange-1")
     assert response.status == status
-    assert response.content_type == "application/problem+json"
+    assert response.headers["Content-Type"] == "application/problem+json"
     assert json.loads(response.body) == {
         "type": f"urn:alipayhk-gateway:problem:{code}",
         "title": error.title,
