@@ -65,7 +65,9 @@ class Telemetry:
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
         self.audit: Audit = NoAudit()
-        self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
+        self._exchanges = ExchangeLog(
+            stdout, CLOCK.now, dropped("stdout"), asyncio.get_running_loop().call_soon
+        )
         self._rings: dict[str, Keyring] = {}
 
     def use(self, settings: Settings) -> None:
@@ -84,6 +86,10 @@ class Telemetry:
         self.inventory(record)
         self._exchanges(record)
         self.audit.exchange(record)
+
+    def flush(self) -> None:
+        """Write the lines that wait to be written together."""
+        self._exchanges.flush()
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""
@@ -229,6 +235,7 @@ class Gateway:
                 cut = await self._serve(tasks, started)
         except* SetupError as errors:
             failure = next(e for e in errors.exceptions if isinstance(e, SetupError))
+        self._telemetry.flush()
         await asyncio.to_thread(self._homes.close)
         if failure is not None:
             raise failure

@@ -5,16 +5,19 @@ line. So the core neither logs nor counts. A record holds no body, no key, no
 signature and no credential.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 VERIFIED: Final = "verified"
 REFUSED: Final = "refused"
 
 
-@dataclass(slots=True)
+@dataclass(init=False)
 class ExchangeRecord:
     """What happened to one exchange.
+
+    `vars` of it has what is known so far; all else is as its class says. So making one
+    sets a single attribute, not twenty-eight.
 
     Attributes:
         code: `verified`, `refused` (an unsigned F or U) or a code of the errors.
@@ -73,7 +76,18 @@ class ExchangeRecord:
     response_bytes: int = 0
     request_sha256: str | None = None
     response_sha256: str | None = None
-    error: str | None = field(default=None)
+    error: str | None = None
+
+    def __init__(self, exchange_id: str, **facts: object) -> None:
+        """Begin the record of an exchange, with what is known of it.
+
+        Args:
+            exchange_id: names it.
+            facts: attributes, by their names.
+        """
+        self.exchange_id = exchange_id
+        if facts:
+            vars(self).update(facts)
 
     @property
     def signatures(self) -> dict[str, int]:

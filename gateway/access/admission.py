@@ -136,6 +136,14 @@ class Loan:
     def __exit__(self, *_: object) -> None:
         self._quota.settle(self, self._taken)
 
+    def take_now(self, amount: int) -> bool:
+        """Take `amount` more if it can be had at once. Gives whether it could."""
+        if not self._quota.has(amount):
+            return False
+        self._quota.add(amount)
+        self._taken += amount
+        return True
+
     async def take(self, amount: int) -> None:
         """Wait until `amount` more can be had, and take it. May be cancelled."""
         await self._quota.take(amount, self)

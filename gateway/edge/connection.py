@@ -49,8 +49,21 @@ _A_METHOD: Final = re.compile(rb"[A-Za-z]{1,20} /")
 _VERSIONS: Final = ("1.1", "1.0")
 
 _NOT_OF_HTTP: Final = frozenset(
-    "SOURCE PRI DESCRIBE ANNOUNCE SETUP PLAY PAUSE TEARDOWN GET_PARAMETER "
-    "SET_PARAMETER REDIRECT RECORD FLUSH".split()
+    [
+        "SOURCE",
+        "PRI",
+        "DESCRIBE",
+        "ANNOUNCE",
+        "SETUP",
+        "PLAY",
+        "PAUSE",
+        "TEARDOWN",
+        "GET_PARAMETER",
+        "SET_PARAMETER",
+        "REDIRECT",
+        "RECORD",
+        "FLUSH",
+    ]
 )
 """Methods of protocols that look like it, which the parser reads, too."""
 
@@ -171,6 +184,7 @@ class Connection(asyncio.Protocol):
             response: the answer.
             timeout_s: how long the caller may take.
         """
+        await asyncio.sleep(0)  # so that the answers of this turn are written together
         keeps_open = request.keeps_open and not (response.closes or self._ending)
         self._ending, self._answered = not keeps_open, True
         date = _date(int(self._loop.time()))

@@ -58,6 +58,25 @@ class Service:
     bounds: Bounds
 
 
+class _Names:
+    """Names of exchanges, 128 random bits each, drawn from the system by the hundred."""
+
+    _DIGITS: Final = 32
+    _AT_ONCE: Final = 256
+
+    def __init__(self, entropy: Entropy) -> None:
+        self._entropy = entropy
+        self._drawn: list[str] = []
+
+    def next(self) -> str:
+        """Give one that was never given before."""
+        if not self._drawn:
+            text = self._entropy(self._AT_ONCE * self._DIGITS // 2).hex()
+            starts = range(0, len(text), self._DIGITS)
+            self._drawn = [text[at : at + self._DIGITS] for at in starts]
+        return self._drawn.pop()
+
+
 class Inbound:
     """The handler of the inbound listener.
 
@@ -90,7 +109,7 @@ class Inbound:
         self._memory = memory
         self._observer = observer
         self._clock = clock
-        self._entropy = entropy
+        self._names = _Names(entropy)
         self._check: Callable[[], None] = lambda: None
         self._digests = False
         self._ended = asyncio.Event()
@@ -142,7 +161,7 @@ class Inbound:
         error: ExchangeError = MethodNotAllowed(_NOT_POST)
         if not cause.is_method:
             error = InvalidRequest(f"The request is not HTTP as it must be ({cause}).")
-        record = ExchangeRecord(self._entropy(16).hex())
+        record = ExchangeRecord(self._names.next())
         response = _failed(error, record)
         self._observer(record)
         return response
@@ -225,7 +244,7 @@ class Inbound:
         given = request.fields.get("Gateway-Exchange-Id", ())
         if len(given) == 1 and _EXCHANGE_ID.fullmatch(given[0]):
             return given[0]
-        return self._entropy(16).hex()
+        return self._names.next()
 
 
 def _passed_on(answer: Answer, record: ExchangeRecord) -> Response:

@@ -5,9 +5,10 @@ import select
 from typing import Final, cast
 
 from gateway.access.admission import Loan
+from gateway.edge.alarm import Alarm
 from gateway.edge.answers import AnswerReader
 from gateway.edge.pieces import READ_BYTES, pieces_of
-from gateway.errors import ExchangeError, UpstreamTimeout
+from gateway.errors import UpstreamTimeout
 
 _TURNS: Final = 4
 """Of the loop: two are enough for what has arrived to be read."""
@@ -27,7 +28,11 @@ class Outbound(asyncio.Protocol):
         self._answer: AnswerReader | None = None
         self._progress: asyncio.Future[None] | None = None
         self._taken: asyncio.Future[None] | None = None
-        self._impatience: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._alarm = Alarm(self._lose_patience)
+        self._deadline = 0.0
+        self._first_byte_s: float | None = None
+        self._late = False
         self._transport: asyncio.Transport
 
     @property
@@ -39,14 +44,18 @@ class Outbound(asyncio.Protocol):
         """
         return not self._spoiled and not self._transport.is_closing()
 
-    async def settle(self) -> bool:
-        """Read what stands on it already, such as its end. Gives whether it is fit.
+    @property
+    def is_still(self) -> bool:
+        """Whether a request may be written to it at once: nothing had come up to now.
 
-        When this gives true, nothing had come up to now. TLS has words of its own
-        to read, which harm nothing.
+        TLS has words of its own to read, which harm nothing: see `settle`.
         """
+        return self.is_fit and not self._arrived.poll(0)
+
+    async def settle(self) -> bool:
+        """Read what stands on it already, such as its end. Gives whether it is still."""
         for _ in range(_TURNS):
-            if not self.is_fit or not self._arrived.poll(0):
+            if self.is_still or not self.is_fit:
                 return self.is_fit
             await asyncio.sleep(0)
         return False
@@ -56,7 +65,8 @@ class Outbound(asyncio.Protocol):
         request: tuple[bytes, bytes],
         answer: AnswerReader,
         loan: Loan,
-        first_byte_timeout_s: float | None,
+        deadline: float,
+        first_byte_timeout_s: float | None = None,
     ) -> None:
         """Write a request, head and body, and read until its answer has ended.
 
@@ -66,28 +76,35 @@ class Outbound(asyncio.Protocol):
             request: the bytes of its head and of its body.
             answer: takes what comes.
             loan: of the memory for bodies; reading waits for it.
+            deadline: the loop's second at which this is over.
             first_byte_timeout_s: how long the answer may take to begin.
 
         Raises:
             ExchangeError: the answer is wrong, or did not come.
+            TimeoutError: it had not ended by the deadline.
         """
-        loop = asyncio.get_running_loop()
-        self._answer = answer
+        self._answer, self._deadline = answer, deadline
+        self._first_byte_s = first_byte_timeout_s
+        self._alarm.set(
+            deadline
+            if first_byte_timeout_s is None
+            else min(deadline, self._loop.time() + first_byte_timeout_s)
+        )
         await self._write(request, answer)
-        if first_byte_timeout_s is not None and not answer.begun:
-            self._impatience = loop.call_later(
-                first_byte_timeout_s, self._lose_patience, first_byte_timeout_s
-            )
         while not answer.ended:
-            self._progress = loop.create_future()
+            self._progress = self._loop.create_future()
             await self._progress
-            if arrived := answer.taken():
-                await loan.take(arrived)
+            if self._late:
+                raise TimeoutError
+            if (arrived := answer.taken()) and not loan.take_now(arrived):
+                async with asyncio.timeout_at(deadline):
+                    await loan.take(arrived)
             if self._paused and not self._transport.is_closing():
                 self._paused = False
                 self._transport.resume_reading()
         if answer.error is not None:
             raise answer.error
+        self._alarm.calm()
         self._answer = None
 
     async def _write(self, request: tuple[bytes, bytes], answer: AnswerReader) -> None:
@@ -102,6 +119,8 @@ class Outbound(asyncio.Protocol):
         for piece in rest:
             if self._taken is not None:
                 await self._taken
+            if self._late:
+                raise TimeoutError
             if answer.ended or self._spoiled:
                 self._spoiled = True
                 return
@@ -110,7 +129,7 @@ class Outbound(asyncio.Protocol):
     def end(self) -> None:
         """Close the connection, whatever is under way on it."""
         self._answer = None
-        self._calm()
+        self._alarm.end()
         self._transport.abort()
 
     # --- what the loop calls ---------------------------------------------------
@@ -124,7 +143,7 @@ class Outbound(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Note that the other side does not take what is written."""
-        self._taken = asyncio.get_running_loop().create_future()
+        self._taken = self._loop.create_future()
 
     def resume_writing(self) -> None:
         """Note that it does."""
@@ -138,7 +157,9 @@ class Outbound(asyncio.Protocol):
         if answer is None:
             self._spoiled = True
             return
-        self._calm()
+        if self._first_byte_s is not None:
+            self._first_byte_s = None
+            self._alarm.set(self._deadline)
         answer.feed(data)
         if answer.unread >= READ_BYTES and not answer.ended:
             self._paused = True
@@ -158,26 +179,20 @@ class Outbound(asyncio.Protocol):
         self._end_answer(exc)
 
     def _end_answer(self, cause: Exception | None = None) -> None:
-        self._calm()
+        self._alarm.end()
         if self._answer is not None:
             self._answer.end()
             if self._answer.error is not None and cause is not None:
                 self._answer.error.__cause__ = cause
             self._wake()
 
-    def _lose_patience(self, seconds: float) -> None:
-        msg = f"No answer began within {seconds:g} s (clients[].first_byte_timeout_s)."
-        self._fail(UpstreamTimeout(msg))
-
-    def _fail(self, error: ExchangeError) -> None:
-        if self._answer is not None:
-            self._answer.error = error
-            self._wake()
-
-    def _calm(self) -> None:
-        if self._impatience is not None:
-            self._impatience.cancel()
-            self._impatience = None
+    def _lose_patience(self) -> None:
+        if self._first_byte_s is None or self._loop.time() >= self._deadline:
+            self._late = True
+        elif self._answer is not None:
+            seconds = f"{self._first_byte_s:g} s (clients[].first_byte_timeout_s)"
+            self._answer.error = UpstreamTimeout(f"No answer began within {seconds}.")
+        self._wake()
 
     def _wake(self) -> None:
         for waiting in (self._progress, self._taken):

@@ -20,22 +20,33 @@ class Pool:
 
     def __init__(self, dial: Dial) -> None:
         self._dial = dial
+        self._loop = asyncio.get_running_loop()
         self._idle: list[Outbound] = []
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def take(self) -> Outbound:
+    async def take(self, timeout_s: float) -> Outbound:
         """Give a connection that a request may be written to at once.
+
+        Args:
+            timeout_s: for making one, where there is none.
 
         Raises:
             UpstreamUnavailable: there is none, and none can be made.
+            TimeoutError: none could be made in time.
         """
-        fresh = asyncio.get_running_loop().time() - _KEEPALIVE_S
+        fresh = self._loop.time() - _KEEPALIVE_S
         while self._idle:
             connection = self._idle.pop()
-            if connection.idle_since > fresh and await _settled(connection):
+            if connection.idle_since > fresh and (
+                connection.is_still or await _settled(connection)
+            ):
                 return connection
             connection.end()
+        async with asyncio.timeout(timeout_s):
+            return await self._make()
+
+    async def _make(self) -> Outbound:
         for _ in range(_ATTEMPTS):
             connection = await self._dial()
             if await _settled(connection):
@@ -49,11 +60,10 @@ class Pool:
         if not reusable or self._closed or not connection.is_fit:
             connection.end()
             return
-        loop = asyncio.get_running_loop()
-        connection.idle_since = loop.time()
+        connection.idle_since = self._loop.time()
         self._idle.append(connection)
         if self._sweep is None:
-            self._sweep = loop.call_later(_KEEPALIVE_S, self._end_old)
+            self._sweep = self._loop.call_later(_KEEPALIVE_S, self._end_old)
 
     def close(self) -> None:
         """Keep nothing any more."""
@@ -65,14 +75,13 @@ class Pool:
         self._idle.clear()
 
     def _end_old(self) -> None:
-        loop = asyncio.get_running_loop()
-        fresh = loop.time() - _KEEPALIVE_S
+        fresh = self._loop.time() - _KEEPALIVE_S
         kept = [each for each in self._idle if each.idle_since > fresh and each.is_fit]
         for connection in set(self._idle) - set(kept):
             connection.end()
         self._idle = kept
         self._sweep = (
-            loop.call_later(_KEEPALIVE_S, self._end_old) if self._idle else None
+            self._loop.call_later(_KEEPALIVE_S, self._end_old) if self._idle else None
         )
 
 

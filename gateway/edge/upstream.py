@@ -43,6 +43,7 @@ class HttpUpstream:
         max_response_bytes: int,
         first_byte_timeout_s: float | None = None,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._pool = Pool(dial)
         self._behind_target = f" HTTP/1.1\r\nHost: {dial.netloc}\r\n{_OUR_HEADERS}"
         self._memory = memory
@@ -58,27 +59,23 @@ class HttpUpstream:
     ) -> ReceivedResponse:
         """Send the request and wait for the whole answer; see `Upstream.send`."""
         answer = AnswerReader(self._max_response_bytes)
-        sent = False
+        deadline = self._loop.time() + timeout_s
+        await asyncio.sleep(0)  # so that those who signed in this turn write together
         try:
-            async with asyncio.timeout(timeout_s):
-                connection = await self._pool.take()
-                sent = True
-                try:
-                    with Loan(self._memory) as loan:
-                        await connection.ask(
-                            (self._head(request), request.body),
-                            answer,
-                            loan,
-                            self._first_byte_timeout_s,
-                        )
-                finally:
-                    self._pool.give_back(connection, reusable=answer.keeps_open)
+            connection = await self._pool.take(deadline - self._loop.time())
         except TimeoutError:
-            if not sent:
-                msg = "No connection to AlipayHK within the route's deadline."
-                raise UpstreamUnavailable(msg) from None
+            msg = "No connection to AlipayHK within the route's deadline."
+            raise UpstreamUnavailable(msg) from None
+        try:
+            with Loan(self._memory) as loan:
+                message = self._head(request), request.body
+                patience_s = self._first_byte_timeout_s
+                await connection.ask(message, answer, loan, deadline, patience_s)
+        except TimeoutError:
             msg = f"No whole answer within the route's deadline of {timeout_s:g} s."
             raise UpstreamTimeout(msg) from None
+        finally:
+            self._pool.give_back(connection, reusable=answer.keeps_open)
         return ReceivedResponse(answer.status, answer.headers, answer.body)
 
     def _head(self, request: SignedMessage) -> bytes:

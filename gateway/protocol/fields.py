@@ -97,6 +97,31 @@ def _format(algorithm: str, version: str | None, name: str, value: bytes) -> str
 
 
 def _parse(text: str, algorithm: str, name: str) -> tuple[str | None, bytes]:
+    before, _, encoded = text.rpartition(f"{name}=")
+    if before.endswith(",") and "," not in encoded and "=" not in encoded:
+        # The form that is sent: all but the value is the same in each message.
+        version = _version(before + name + "=", algorithm)
+    else:
+        version = _version(text, algorithm)
+        encoded = _pairs(text).get(name, "")
+    try:
+        value = decode_value(encoded)
+    except ValueError:
+        msg = f"its {name} is not base64"
+        raise FieldError(msg) from None
+    if not value:
+        msg = f"its {name} is empty"
+        raise FieldError(msg)
+    return version, value
+
+
+@lru_cache(maxsize=64)
+def _version(text: str, algorithm: str) -> str | None:
+    """Give the key version, which may be missing, of a header with this algorithm.
+
+    Raises:
+        FieldError: it is no list of pairs, or has another algorithm.
+    """
     pairs = _pairs(text)
     given = "".join(pairs.get("algorithm", "").split())
     named = given.upper() if given.isascii() else given
@@ -109,16 +134,7 @@ def _parse(text: str, algorithm: str, name: str) -> tuple[str | None, bytes]:
             else "no algorithm"
         )
         raise FieldError(msg)
-    version = "".join(pairs.get("keyVersion", "").split()) or None
-    try:
-        value = decode_value(pairs.get(name, ""))
-    except ValueError:
-        msg = f"its {name} is not base64"
-        raise FieldError(msg) from None
-    if not value:
-        msg = f"its {name} is empty"
-        raise FieldError(msg)
-    return version, value
+    return "".join(pairs.get("keyVersion", "").split()) or None
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -54,7 +54,7 @@ CRITICAL_HEADERS: Final = (
 )
 """Headers of a response that may occur once: two readers may take two values."""
 
-_CRITICAL: Final = tuple(name.lower() for name in CRITICAL_HEADERS)
+_CRITICAL: Final = {name.lower(): name for name in CRITICAL_HEADERS}
 _TRACERS: Final = frozenset({"tracer-id", "tracerid", "trace-id"})
 _TRACER_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -156,13 +156,14 @@ def _critical(headers: Headers) -> list[str | None]:
     Raises:
         ResponseMalformed: one is repeated, or is not printable ASCII.
     """
-    found: dict[str, list[str]] = {name: [] for name in _CRITICAL}
+    found: dict[str, list[str]] = {}
     for name, value in headers:
-        if (values := found.get(name.lower())) is not None:
-            values.append(value)
+        lower = name.lower()
+        if lower in _CRITICAL:
+            found.setdefault(lower, []).append(value)
     return [
-        _only(name, values, ResponseMalformed)
-        for name, values in zip(CRITICAL_HEADERS, found.values(), strict=True)
+        _only(name, found[lower], ResponseMalformed) if lower in found else None
+        for lower, name in _CRITICAL.items()
     ]
 
 
@@ -186,7 +187,7 @@ def _only(name: str, values: list[str], error: type[ExchangeError]) -> str | Non
         raise error(msg)
     value = values[0].strip(" \t") if values else ""
     printable = value.isprintable() or value.replace("\t", " ").isprintable()
-    if not printable or not value.isascii():
+    if not (printable and value.isascii()):
         msg = f"The header {name} holds characters that are not printable ASCII."
         raise error(msg)
     return value or None

@@ -9,8 +9,7 @@ answered, a refusal as well as an answer that is not trusted, shows that AlipayH
 be reached. While it is open, calls end at once, nothing sent.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -65,9 +64,8 @@ class Breaker:
         self._opened_at = 0.0
         self._probing = False
 
-    @contextmanager
-    def attempt(self, patience: float | None = None) -> Iterator[None]:
-        """Let one attempt pass, and learn from how it ends.
+    def attempt(self, patience: float | None = None) -> "Attempt":
+        """Let one attempt pass, a `with` block, and learn from how it ends.
 
         Args:
             patience: the monotonic second of the caller's own deadline. An attempt
@@ -77,21 +75,19 @@ class Breaker:
         Raises:
             UpstreamUnavailable: not now; its `retry_after_s` says when.
         """
-        probe = self._admit()
-        try:
-            yield
-        except (UpstreamUnavailable, UpstreamTimeout):
+        return Attempt(self, self._admit(), patience)
+
+    def learn(self, error: BaseException | None, attempt: "Attempt") -> None:
+        """Take in how an attempt ended."""
+        if attempt.is_probe:
+            self._probing = False
+        if error is None or isinstance(error, UntrustedAnswer):
+            if self._failures or self.state is not BreakerState.CLOSED:
+                self._answered()
+        elif isinstance(error, UpstreamUnavailable | UpstreamTimeout):
+            patience = attempt.patience
             if patience is None or self._monotonic() < patience:
-                self._failed(probe=probe)
-            raise
-        except UntrustedAnswer:
-            self._answered()
-            raise
-        else:
-            self._answered()
-        finally:
-            if probe:
-                self._probing = False
+                self._failed(probe=attempt.is_probe)
 
     def silence(self) -> None:
         """Tell nobody of changes any more: another breaker stands in this one's place."""
@@ -127,3 +123,26 @@ class Breaker:
         if state is not self.state:
             self.state = state
             self._on_change(state)
+
+
+class Attempt:
+    """One attempt, as long as its `with` block lasts."""
+
+    __slots__ = ("_breaker", "is_probe", "patience")
+
+    def __init__(
+        self,
+        breaker: Breaker,
+        is_probe: bool,
+        patience: float | None,  # noqa: FBT001
+    ) -> None:
+        self._breaker = breaker
+        self.is_probe = is_probe
+        self.patience = patience
+
+    def __enter__(self) -> None:
+        """Begin; it was let pass when it was made."""
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """End, and tell the breaker how."""
+        self._breaker.learn(error, self)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, TextIO
 
+import orjson
+
 _LONGEST: Final = 3900
 """Bytes. A pipe that can take anything takes PIPE_BUF, 4096, at once (POSIX); so it
 takes such a line together with the one that tells how many were dropped before."""
@@ -28,6 +30,8 @@ class Lines:
         stream: where the lines go.
         now: gives the time that each line begins with.
         on_dropped: is called for each line that was not, or not wholly, written.
+        soon: calls a function a little later: lines that come until then are written
+            together. None writes each at once.
     """
 
     def __init__(
@@ -35,10 +39,13 @@ class Lines:
         stream: TextIO,
         now: Callable[[], datetime],
         on_dropped: Callable[[], None] = lambda: None,
+        soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self._stream = stream
         self._now = now
         self._on_dropped = on_dropped
+        self._soon = soon
+        self._waiting: list[str] = []
         self._untold = 0
         self._torn = False
         self._descriptor: int | None = None
@@ -49,20 +56,42 @@ class Lines:
 
     def write(self, event: str, fields: dict[str, object]) -> None:
         """Write a line, or count it as dropped. Never raises, never waits."""
-        time = self._now().isoformat(timespec="milliseconds")
+        self._waiting.append(_line({"time": self._time(), "event": event} | fields))
+        if self._soon is None:
+            self.flush()
+        elif len(self._waiting) == 1:
+            self._soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what waits, as many lines at once as a pipe takes whole."""
+        lines, self._waiting = self._waiting, []
+        while lines:
+            size, count = len(lines[0]), 1
+            while count < len(lines) and size + len(lines[count]) <= _LONGEST:
+                size += len(lines[count])
+                count += 1
+            self._write(lines[:count])
+            del lines[:count]
+
+    def _write(self, lines: list[str]) -> None:
         before = "\n" if self._torn else ""  # ends what was cut off
         if self._untold:
             told = {"event": "log_lines_dropped", "count": self._untold}
-            before += _line({"time": time, **told})
-        both = before + _line({"time": time, "event": event} | fields)
+            before += _line({"time": self._time(), **told})
+        both = before + "".join(lines)
         written = self._put(both)
         if written >= len(before):
             self._untold = 0
         if written < len(both):
-            self._untold += 1
-            self._on_dropped()
+            whole = both[len(before) : max(written, len(before))].count("\n")
+            for _ in lines[whole:]:
+                self._untold += 1
+                self._on_dropped()
         if written:
-            self._torn = written < len(both)
+            self._torn = both[written - 1] != "\n"
+
+    def _time(self) -> str:
+        return self._now().isoformat(timespec="milliseconds")
 
     def _put(self, lines: str) -> int:
         """Write this at once. Gives how much of it was written."""
@@ -78,16 +107,25 @@ class Lines:
 
 def _line(fields: dict[str, object]) -> str:
     """Give a line of whole JSON, with its texts and lists cut where it is too long."""
-    text = json.dumps(fields)
+    text = _text(fields)
     named = {name: fields[name] for name in ("time", "event")}
     for most in _MOST:
         if len(text) <= _LONGEST:
             break
         short = {name: _shortened(value, most) for name, value in fields.items()}
-        text = json.dumps({**short, **named, "shortened": True})
+        text = _text({**short, **named, "shortened": True})
     if len(text) > _LONGEST:
-        text = json.dumps({**named, "shortened": True})
+        text = _text({**named, "shortened": True})
     return text + "\n"
+
+
+def _text(fields: dict[str, object]) -> str:
+    """Give JSON in ASCII: a terminal that shows a log obeys no other characters."""
+    try:
+        data = orjson.dumps(fields)
+    except TypeError:  # half of a surrogate pair, of a name in the file system
+        return json.dumps(fields)
+    return data.decode() if data.isascii() else json.dumps(fields)
 
 
 def _shortened(value: object, most: int) -> object:

@@ -5,39 +5,58 @@ goes to standard error.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import MISSING, asdict, fields
 from datetime import datetime
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.telemetry.lines import Lines
 
-_FIELDS: Final = tuple(each.name for each in fields(ExchangeRecord))
+_FIELDS: Final = {
+    each.name: None if each.default is MISSING else each.default
+    for each in fields(ExchangeRecord)
+}
 _ROUNDED: Final = frozenset(
     {"seconds", "upstream_seconds", "clock_skew_s", "date_skew_s"}
 )
 
 Now = Callable[[], datetime]
+Soon = Callable[[Callable[[], None]], object]
 
 
 class ExchangeLog:
     """One line per exchange, with the names of the metrics. An `Observer`."""
 
     def __init__(
-        self, stream: TextIO, now: Now, on_dropped: Callable[[], None] = lambda: None
+        self,
+        stream: TextIO,
+        now: Now,
+        on_dropped: Callable[[], None] = lambda: None,
+        soon: Soon | None = None,
     ) -> None:
-        self._lines = Lines(stream, now, on_dropped)
+        """Write to a stream.
+
+        Args:
+            stream: takes the lines.
+            now: gives the time of each.
+            on_dropped: is called for each that could not be written.
+            soon: calls a function a little later: lines that come until then are
+                written together. None writes each at once.
+        """
+        self._lines = Lines(stream, now, on_dropped, soon)
+
+    def flush(self) -> None:
+        """Write the lines that wait."""
+        self._lines.flush()
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Write the line of a finished exchange, without what does not apply."""
-        line = {
-            name: value
-            for name in _FIELDS
-            if (value := getattr(record, name)) is not None
-        }
-        for name in _ROUNDED & line.keys():
-            line[name] = round(line[name], 6)
+        known: dict[str, Any] = {**_FIELDS, **vars(record)}
+        for name in _ROUNDED:
+            if known[name] is not None:
+                known[name] = round(known[name], 6)
+        line = {name: value for name, value in known.items() if value is not None}
         self._lines.write("exchange", line)
 
 

@@ -1,13 +1,12 @@
 """Prometheus metrics. Names and labels are the public contract."""
 
 from collections.abc import Callable, Container, Iterable
-from typing import Final, TypeVar
+from typing import Final
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
 )
 from prometheus_client.exposition import generate_latest
@@ -15,6 +14,7 @@ from prometheus_client.exposition import generate_latest
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
+from gateway.telemetry.series import Counts, Levels, Times
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -41,22 +41,6 @@ _LEVELS: Final = {
 }
 
 
-_Kind = TypeVar("_Kind")
-
-
-class _Series(dict[tuple[str, ...], _Kind]):
-    """The series of a metric by the values of their labels; none is ever removed."""
-
-    def __init__(self, find: Callable[..., _Kind]) -> None:
-        super().__init__()
-        self._find = find
-
-    def __missing__(self, values: tuple[str, ...]) -> _Kind:
-        """Find it among the metric's, or begin it."""
-        self[values] = series = self._find(*values)
-        return series
-
-
 class Metrics:
     """Counts exchanges and keyrings. An `Observer` and a `KeyringListener`."""
 
@@ -66,41 +50,50 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._keys = KeyMetrics()
         self._registry.register(self._keys)
-        self._exchanges = self._counter(
+        self._exchanges = Counts(
             "gateway_exchanges",
             "Exchanges by how they ended.",
             "caller client route code",
         )
-        self._seconds = self._histogram(
-            "gateway_exchange_seconds", "From request to answer.", "client route"
+        self._seconds = Times(
+            "gateway_exchange_seconds",
+            "From request to answer.",
+            "client route",
+            _SECONDS,
         )
-        self._upstream_seconds = self._histogram(
-            "gateway_upstream_seconds", "Of it, waiting for AlipayHK.", "client route"
+        self._upstream_seconds = Times(
+            "gateway_upstream_seconds",
+            "Of it, waiting for AlipayHK.",
+            "client route",
+            _SECONDS,
         )
-        self._signatures = self._counter(
+        self._signatures = Counts(
             "gateway_signatures", "Requests signed.", "client key_version"
         )
-        self._verifications = self._counter(
+        self._verifications = Counts(
             "gateway_verifications",
             "Answers judged; key_version is empty where no key verified.",
             "client key_version result",
         )
+        self._skew = Levels(
+            "gateway_clock_skew_seconds",
+            "Response-Time minus our clock, of the last signed answer.",
+        )
+        self._date_skew = Levels(
+            "gateway_clock_date_skew_seconds",
+            "The Date header minus our clock, of the last answer.",
+        )
+        for each in (
+            *(self._exchanges, self._seconds, self._upstream_seconds),
+            *(self._signatures, self._verifications, self._skew, self._date_skew),
+        ):
+            self._registry.register(each)
         self._generation = self._gauge(
             "gateway_keyring_generation", "The generation in use.", "client"
         )
         self._failures = self._counter(
             "gateway_keyring_reload_failures",
             "Keyrings that were refused; the last good one stays in use.",
-            "client",
-        )
-        self._skew = self._gauge(
-            "gateway_clock_skew_seconds",
-            "Response-Time minus our clock, of the last signed answer.",
-            "client",
-        )
-        self._date_skew = self._gauge(
-            "gateway_clock_date_skew_seconds",
-            "The Date header minus our clock, of the last answer.",
             "client",
         )
         self._denials = self._counter(
@@ -154,35 +147,25 @@ class Metrics:
             "stream",
         )
 
-        # Looking a series up by its labels costs more than counting does: once each.
-        self._ended = _Series(self._exchanges.labels)
-        self._signed = _Series(self._signatures.labels)
-        self._judged = _Series(self._verifications.labels)
-        self._took = _Series(self._seconds.labels)
-        self._waited = _Series(self._upstream_seconds.labels)
-
     def __call__(self, record: ExchangeRecord) -> None:
         """Count a finished exchange."""
         client, route = record.client, record.route
-        self._ended[record.caller, client, route, record.code].inc()
-        self._took[client, route].observe(record.seconds)
+        called = client, route
+        self._exchanges.add((record.caller, client, route, record.code))
+        self._seconds.observe(called, record.seconds)
         if record.upstream_seconds is not None:
-            self._waited[client, route].observe(record.upstream_seconds)
-        self._count_keys(record)
+            self._upstream_seconds.observe(called, record.upstream_seconds)
+        for version, times in record.signatures.items():
+            self._signatures.add((client, version), times)
+        if record.verified_by is not None:
+            self._verifications.add((client, record.verified_by, VERIFIED))
+        elif record.code in _JUDGEMENTS:
+            self._verifications.add((client, "", record.code))
         self._count_trouble(record)
         if record.clock_skew_s is not None:
-            self._skew.labels(client).set(record.clock_skew_s)
+            self._skew.set(client, record.clock_skew_s)
         if record.date_skew_s is not None:
-            self._date_skew.labels(client).set(record.date_skew_s)
-
-    def _count_keys(self, record: ExchangeRecord) -> None:
-        client = record.client
-        for version, times in record.signatures.items():
-            self._signed[client, version].inc(times)
-        if record.verified_by is not None:
-            self._judged[client, record.verified_by, VERIFIED].inc()
-        elif record.code in _JUDGEMENTS:
-            self._judged[client, "", record.code].inc()
+            self._date_skew.set(client, record.date_skew_s)
 
     def _count_trouble(self, record: ExchangeRecord) -> None:
         client, route = record.client, record.route
@@ -205,7 +188,9 @@ class Metrics:
 
     def keep(self, clients: Container[str]) -> None:
         """Show the present state of these clients alone; what was counted stays."""
-        for gauge in (self._generation, self._skew, self._date_skew, self._breaker):
+        self._skew.keep(clients)
+        self._date_skew.keep(clients)
+        for gauge in (self._generation, self._breaker):
             for metric in gauge.collect():
                 for sample in metric.samples:
                     if sample.labels["client"] not in clients:
@@ -275,9 +260,3 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, labels: str) -> Gauge:
         return Gauge(name, text, labels.split(), registry=self._registry)
-
-    def _histogram(self, name: str, text: str, labels: str) -> Histogram:
-        registry = self._registry
-        return Histogram(
-            name, text, labels.split(), registry=registry, buckets=_SECONDS
-        )

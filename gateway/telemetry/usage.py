@@ -6,7 +6,7 @@ Only keys of the rings in use are counted, so what is kept is as bounded as they
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from gateway.events import ExchangeRecord
 from gateway.keys.changes import Party
@@ -46,12 +46,27 @@ class KeyUsage:
         self._now = now
         self._tell = tell
         self._usages: dict[Which, Usage] = {}
+        self._alike: dict[_Versions, list[tuple[Which, Usage, int]]] = {}
+        """What exchanges with the same versions used; worked out once for each."""
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Count what a finished exchange used."""
-        for which, times in _used(record):
-            if (usage := self._usages.get(which)) is not None:
-                self._count(which, usage, times)
+        versions = _versions(record)
+        used = self._alike.get(versions)
+        if used is None:
+            used = self._alike[versions] = [
+                (which, usage, times)
+                for which, times in _used(record)
+                if (usage := self._usages.get(which)) is not None
+            ]
+        if not used:
+            return
+        now = self._now()
+        for which, usage, times in used:
+            usage.times += times
+            usage.last = now
+            if usage.first is None:
+                self._begin(which, usage, now)
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Count the keys of this ring from now on, and forget those it has no more."""
@@ -66,6 +81,7 @@ class KeyUsage:
 
     def forget(self, client: str) -> None:
         """Forget the keys of a client."""
+        self._alike.clear()
         self._usages = {
             which: usage
             for which, usage in self._usages.items()
@@ -93,15 +109,12 @@ class KeyUsage:
         before.fingerprint = known
         return before
 
-    def _count(self, which: Which, usage: Usage, times: int) -> None:
-        usage.last = self._now()
-        usage.times += times
-        if usage.first is None:
-            usage.first = usage.last
-            if which.use is Use.SIGN:
-                self._note("partner_key_first_used", which, usage)
-            elif which.use is Use.VERIFY:
-                self._note("platform_key_first_seen", which, usage)
+    def _begin(self, which: Which, usage: Usage, now: datetime) -> None:
+        usage.first = now
+        if which.use is Use.SIGN:
+            self._note("partner_key_first_used", which, usage)
+        elif which.use is Use.VERIFY:
+            self._note("platform_key_first_seen", which, usage)
 
     def _note(self, event: str, which: Which, usage: Usage) -> None:
         self._tell(
@@ -110,6 +123,18 @@ class KeyUsage:
             key_version=which.version,
             fingerprint=usage.fingerprint,
         )
+
+
+_Versions: TypeAlias = tuple[object, ...]
+
+
+def _versions(record: ExchangeRecord) -> _Versions:
+    """Give all that `_used` depends on: as few in number as the keys in use."""
+    return (
+        *(record.client, record.key_version, record.attempts, record.canary),
+        *(record.canary_attempts, record.encrypted_to),
+        *(record.verified_by, record.decrypted_by),
+    )
 
 
 def _used(record: ExchangeRecord) -> Iterator[tuple[Which, int]]:

@@ -121,7 +121,7 @@ async def test_an_invalid_request_is_a_problem_and_nothing_is_sent(house, data):
 
 async def test_a_connect_that_names_nothing_is_answered_and_ends_the_connection(house):
     got = await house.caller.raw(b"CONNECT \r\n\r\n")
-    assert (got.status, got.code) == (404, "unknown_route")
+    assert (got.status, got.code) == (400, "invalid_request")
     assert got.problem["outcome"] == "not_sent"
     assert house.wallet.arrived == []
 

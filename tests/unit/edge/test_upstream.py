@@ -335,6 +335,10 @@ async def test_a_closed_pool_keeps_nothing():
         assert upstream._pool._idle == []
 
 
+def soon():
+    return asyncio.get_running_loop().time() + 5.0
+
+
 class Eager:
     """A connection whose other side answers before a write returns."""
 
@@ -366,9 +370,9 @@ async def test_an_answer_that_is_there_already_is_waited_for_no_more():
     eager = Eager([ANSWER])
     answer = AnswerReader(100)
     with Loan(Quota(100)) as loan:
-        await eager.connection.ask((b"head", b"body"), answer, loan, 0.01)
+        await eager.connection.ask((b"head", b"body"), answer, loan, soon(), 0.01)
     assert answer.complete
-    assert eager.connection._impatience is None
+    assert eager.connection._alarm._at is None
     eager.close()
 
 
@@ -376,7 +380,7 @@ async def test_an_answer_that_comes_before_a_large_body_was_taken_ends_the_conne
     eager = Eager([b"", ANSWER])
     answer = AnswerReader(100)
     with Loan(Quota(100)) as loan:
-        await eager.connection.ask((b"head", b"x" * 500_000), answer, loan, None)
+        await eager.connection.ask((b"head", b"x" * 500_000), answer, loan, soon())
     assert answer.body == b"{}"
     assert not eager.connection.is_fit
     eager.close()
