@@ -186,10 +186,20 @@ class Admission:
             for name, quota in known.items():
                 quota.resize(given.get(name, _UNLIMITED))
 
+    def enter_now(self, caller: str, client: str) -> Place | None:
+        """Give a place that is free, to be given back with `leave`; None if none is."""
+        wanted = self._quotas(caller, client)
+        for quota in wanted:
+            if not quota.has():
+                return None
+        for quota in wanted:
+            quota.add()
+        return wanted
+
     async def enter(
         self, caller: str, client: str, patience_s: float | None = None
     ) -> Place:
-        """Give a place, to be given back with `leave`.
+        """Wait for a place, to be given back with `leave`.
 
         Args:
             caller: the caller's name, or nothing.
@@ -199,19 +209,17 @@ class Admission:
         Raises:
             Overloaded: none was free in time; the text names the limit.
         """
-        wanted = (
+        wait_s = self._limits.wait_s
+        if patience_s is not None:
+            wait_s = min(wait_s, max(patience_s, 0.0))
+        return await _queue_up(self._quotas(caller, client), wait_s)
+
+    def _quotas(self, caller: str, client: str) -> Place:
+        return (
             _quota(self._of_callers, self._limits.callers, caller),
             _quota(self._of_clients, self._limits.clients, client),
             self._total,
         )
-        if all(quota.has() for quota in wanted):
-            for quota in wanted:
-                quota.add()
-            return wanted
-        wait_s = self._limits.wait_s
-        if patience_s is not None:
-            wait_s = min(wait_s, max(patience_s, 0.0))
-        return await _queue_up(wanted, wait_s)
 
     def leave(self, place: Place) -> None:
         """Give a place back."""

@@ -82,6 +82,11 @@ class Policy:
             if each.rate is not None
         }
 
+    @property
+    def knows_callers(self) -> bool:
+        """Whether callers are told apart."""
+        return bool(self._callers)
+
     def identify(self, credentials: Credentials, record: ExchangeRecord) -> None:
         """Find out who calls, and note it.
 

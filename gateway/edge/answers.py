@@ -28,7 +28,10 @@ _FRAMING: Final = (b"content-length", b"transfer-encoding", b"content-encoding")
 
 
 class AnswerReader:
-    """One answer, as far as it has come.
+    """One answer, as far as it has come; `renew` makes it ready for the next.
+
+    It lives as long as its connection: the parser knows its callbacks by then, and
+    each answer would leave a circle of references behind.
 
     Args:
         max_body_bytes: the greatest body that is read.
@@ -48,6 +51,11 @@ class AnswerReader:
     )
 
     def __init__(self, max_body_bytes: int) -> None:
+        self._parser = HttpResponseParser(self)
+        self.renew(max_body_bytes)
+
+    def renew(self, max_body_bytes: int) -> None:
+        """Read the next answer, behind one that `keeps_open`."""
         self.status = 0
         self.headers: list[tuple[str, str]] = []
         self.complete = False
@@ -61,7 +69,6 @@ class AnswerReader:
         self._to_end = False
         self._keeps_open = False
         self._max_body_bytes = max_body_bytes
-        self._parser = HttpResponseParser(self)
 
     @property
     def ended(self) -> bool:
@@ -172,13 +179,21 @@ class AnswerReader:
             self._keeps_open = self._parser.should_keep_alive()
 
     def _check_framing(self) -> None:
-        lengths, codings, encodings = (_values(self.headers, name) for name in _FRAMING)
+        lengths: list[str] = []
+        codings: list[str] = []
+        for name, value in self.headers:
+            lower = name.lower()
+            if lower == "content-length":
+                lengths.append(value)
+            elif lower == "transfer-encoding":
+                codings.append(value.lower())
+            elif lower == "content-encoding" and value.lower() not in ("", "identity"):
+                self._fail("The answer is compressed, which was not asked for.")
+                return
         if len(lengths) + len(codings) > 1:
             self._fail("The answer declares its length more than once.")
         elif codings not in ([], ["chunked"]):
             self._fail("The answer's transfer coding is not plain chunks.")
-        elif any(encoding not in ("", "identity") for encoding in encodings):
-            self._fail("The answer is compressed, which was not asked for.")
         elif lengths and int(lengths[0]) > self._max_body_bytes:
             self._refuse_size()
         else:
@@ -195,8 +210,3 @@ class AnswerReader:
         if not self.ended:
             self.error = ResponseMalformed(message)
             self.error.__cause__ = cause
-
-
-def _values(headers: list[tuple[str, str]], wanted: bytes) -> list[str]:
-    name = wanted.decode()
-    return [value.strip().lower() for each, value in headers if each.lower() == name]

@@ -203,7 +203,8 @@ class Inbound:
         A place is taken only once the body is there: else callers that send slowly
         would hold them all, and send nothing.
         """
-        service.policy.identify(credentials_of(request), record)
+        if service.policy.knows_callers:
+            service.policy.identify(credentials_of(request), record)
         service.policy.check_method(request.method, request.target, record)
         head = read_head(request, service.bounds)
         route = service.policy.route(head.target, head.client, record)
@@ -226,7 +227,10 @@ class Inbound:
         patience_s = None
         if call.deadline is not None:
             patience_s = call.deadline - self._clock.monotonic()
-        place = await self._admission.enter(record.caller, record.client, patience_s)
+        admission = self._admission
+        place = admission.enter_now(record.caller, record.client)
+        if place is None:
+            place = await admission.enter(record.caller, record.client, patience_s)
         self.in_flight += 1
         try:
             self._check()
@@ -277,7 +281,7 @@ def _chosen(headers: Headers) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for name, value in headers:
         passed = _PASSED_ON.get(name.lower())
-        if passed and value.isascii() and value.isprintable():
+        if passed is not None and value.isascii() and value.isprintable():
             chosen.setdefault(passed, value)
     return chosen
 

@@ -9,6 +9,7 @@ from gateway.edge.alarm import Alarm
 from gateway.edge.answers import AnswerReader
 from gateway.edge.pieces import READ_BYTES, pieces_of
 from gateway.errors import UpstreamTimeout
+from gateway.protocol import ReceivedResponse
 
 _TURNS: Final = 4
 """Of the loop: two are enough for what has arrived to be read."""
@@ -25,7 +26,9 @@ class Outbound(asyncio.Protocol):
         self.idle_since = 0.0
         self._spoiled = False
         self._paused = False
+        self._reader = AnswerReader(0)
         self._answer: AnswerReader | None = None
+        """The reader, while an answer is awaited."""
         self._progress: asyncio.Future[None] | None = None
         self._taken: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -43,6 +46,11 @@ class Outbound(asyncio.Protocol):
         be given the answer to another.
         """
         return not self._spoiled and not self._transport.is_closing()
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether it may carry another exchange: the last came to a good end."""
+        return self._reader.keeps_open and self.is_fit
 
     @property
     def is_still(self) -> bool:
@@ -63,18 +71,18 @@ class Outbound(asyncio.Protocol):
     async def ask(
         self,
         request: tuple[bytes, bytes],
-        answer: AnswerReader,
+        max_response_bytes: int,
         loan: Loan,
         deadline: float,
         first_byte_timeout_s: float | None = None,
-    ) -> None:
-        """Write a request, head and body, and read until its answer has ended.
+    ) -> ReceivedResponse:
+        """Write a request, head and body, and give its whole answer.
 
         It is written before this waits for anything, or as much of it as is taken.
 
         Args:
             request: the bytes of its head and of its body.
-            answer: takes what comes.
+            max_response_bytes: the greatest body that is read.
             loan: of the memory for bodies; reading waits for it.
             deadline: the loop's second at which this is over.
             first_byte_timeout_s: how long the answer may take to begin.
@@ -83,6 +91,8 @@ class Outbound(asyncio.Protocol):
             ExchangeError: the answer is wrong, or did not come.
             TimeoutError: it had not ended by the deadline.
         """
+        answer = self._reader
+        answer.renew(max_response_bytes)
         self._answer, self._deadline = answer, deadline
         self._first_byte_s = first_byte_timeout_s
         self._alarm.set(
@@ -106,6 +116,7 @@ class Outbound(asyncio.Protocol):
             raise answer.error
         self._alarm.calm()
         self._answer = None
+        return ReceivedResponse(answer.status, answer.headers, answer.body)
 
     async def _write(self, request: tuple[bytes, bytes], answer: AnswerReader) -> None:
         """Write head and body in one step, or a large body as it is taken.

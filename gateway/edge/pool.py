@@ -55,9 +55,9 @@ class Pool:
         msg = "No connection to AlipayHK could be made (each was closed at once)."
         raise UpstreamUnavailable(msg)
 
-    def give_back(self, connection: Outbound, *, reusable: bool) -> None:
+    def give_back(self, connection: Outbound) -> None:
         """Keep a connection for the next exchange, or end it."""
-        if not reusable or self._closed or not connection.is_fit:
+        if self._closed or not connection.is_reusable:
             connection.end()
             return
         connection.idle_since = self._loop.time()

@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.access.admission import Quota
 from gateway.access.callers import Credentials
@@ -222,8 +222,7 @@ class Request:
         return values[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What a request says before its body.
 
     Attributes:
@@ -303,12 +302,14 @@ async def read_body(
     if int(request.only("Content-Length") or 0) > bounds.max_body_bytes:
         raise _too_large(bounds)
     _continue(request)
+    if request.body.is_whole:  # it came with its head
+        body = request.body.take()
+        _check_room(memory, len(body), len(body), bounds)
+        memory.add(len(body))
+        return body
     pieces = _Pieces(bounds, memory)
     try:
-        if request.body.is_whole:  # it came with its head
-            pieces.add(request.body.take())
-        else:
-            await _arrive(request.body, bounds, pieces, arriving)
+        await _arrive(request.body, bounds, pieces, arriving)
     except BaseException:
         memory.give_back(pieces.size)
         raise

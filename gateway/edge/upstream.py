@@ -13,7 +13,6 @@ import asyncio
 from typing import Final
 
 from gateway.access.admission import Loan, Quota
-from gateway.edge.answers import AnswerReader
 from gateway.edge.dial import Dial
 from gateway.edge.pool import Pool
 from gateway.errors import UpstreamTimeout, UpstreamUnavailable
@@ -58,7 +57,6 @@ class HttpUpstream:
         self, request: SignedMessage, *, timeout_s: float
     ) -> ReceivedResponse:
         """Send the request and wait for the whole answer; see `Upstream.send`."""
-        answer = AnswerReader(self._max_response_bytes)
         deadline = self._loop.time() + timeout_s
         await asyncio.sleep(0)  # so that those who signed in this turn write together
         try:
@@ -68,15 +66,18 @@ class HttpUpstream:
             raise UpstreamUnavailable(msg) from None
         try:
             with Loan(self._memory) as loan:
-                message = self._head(request), request.body
-                patience_s = self._first_byte_timeout_s
-                await connection.ask(message, answer, loan, deadline, patience_s)
+                return await connection.ask(
+                    (self._head(request), request.body),
+                    self._max_response_bytes,
+                    loan,
+                    deadline,
+                    self._first_byte_timeout_s,
+                )
         except TimeoutError:
             msg = f"No whole answer within the route's deadline of {timeout_s:g} s."
             raise UpstreamTimeout(msg) from None
         finally:
-            self._pool.give_back(connection, reusable=answer.keeps_open)
-        return ReceivedResponse(answer.status, answer.headers, answer.body)
+            self._pool.give_back(connection)
 
     def _head(self, request: SignedMessage) -> bytes:
         lines = [f"{name}: {value}\r\n" for name, value in request.headers]

@@ -25,8 +25,10 @@ from gateway.errors import (
 )
 from gateway.keys.model import KeyInfo, KeyState, Use
 from gateway.keys.ports import PrivateKey
-from gateway.protocol import PublicKey, PublicKeys, decrypt, read_encryption
+from gateway.protocol import PublicKey, PublicKeys, Result, read_encryption
+from gateway.protocol.encryption import decrypt_object
 from gateway.protocol.messages import Verified
+from gateway.protocol.results import result_of
 
 _TRIED: Final = (KeyState.ACTIVE, KeyState.PRE_ACTIVE, KeyState.DEACTIVATED)
 """Where no version is named: the key in use, the one to come, the one that was."""
@@ -61,10 +63,11 @@ class Canary:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A body that was decrypted, and our version that did it."""
+    """A body that was decrypted, our version that did it, and what the body says."""
 
     body: bytes = field(repr=False)
     version: str
+    result: Result | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,10 +228,11 @@ class Keyring:
         encryption = read_encryption(message)
         for key in self.unwrappers(encryption.key_version):
             try:
-                body = decrypt(message, await key.unwrap(encryption.wrapped_key))
+                content_key = await key.unwrap(encryption.wrapped_key)
+                body, value = decrypt_object(message, content_key)
             except (DecryptionFailed, KeyUnavailable):
                 continue
-            return Opened(body, key.public.version)
+            return Opened(body, key.public.version, result_of(value))
         raise DecryptionFailed
 
     def unwrappers(self, version: str | None) -> tuple[PrivateKey, ...]:

@@ -32,7 +32,7 @@ def decode_value(text: str) -> bytes:
     """
     quick = text.replace("%2B", "+").replace("%2F", "/").replace("%3D", "=")
     value = _canonical(quick)
-    if value is not None:  # what we and AlipayHK write: ten times as fast as the rest
+    if value is not None:
         return value
     text = text.translate(_WITHOUT_SPACE)
     return decode_base64(_unescaped(text) if "%" in text else text)
@@ -47,6 +47,9 @@ def decode_base64(text: str) -> bytes:
     Raises:
         ValueError: the text is not base64.
     """
+    value = _canonical(text)
+    if value is not None:  # what we and AlipayHK write: ten times as fast as the rest
+        return value
     bare = text.translate(_TO_STANDARD).removesuffix("=").removesuffix("=")
     if "=" in bare:
         msg = "padding in the middle of base64, or too much of it"

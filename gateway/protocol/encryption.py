@@ -7,7 +7,6 @@ types see to that.
 """
 
 from base64 import b64encode
-from dataclasses import replace
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
@@ -22,7 +21,7 @@ from gateway.protocol.encoding import decode_base64
 from gateway.protocol.fields import EncryptField, FieldError
 from gateway.protocol.keys import PublicKey
 from gateway.protocol.messages import JSON_UTF8, Draft, Verified
-from gateway.protocol.results import parse_object
+from gateway.protocol.results import JsonObject, parse_object
 
 CONTENT_KEY_BYTES: Final = 32
 _ACCEPTED_KEY_BYTES: Final = (16, 24, 32)
@@ -61,11 +60,15 @@ def encrypt(
         raise ValueError(msg)
     wrapped = recipient.rsa.encrypt(content_key, _WRAPPING)
     version = recipient.version if send_key_version else None
-    return replace(
-        draft,
-        body=_encrypt_body(content_key, draft.body),
-        content_type=content_type,
-        encryption=EncryptField(version, wrapped),
+    return Draft(
+        draft.direction,
+        draft.method,
+        draft.target,
+        draft.client_id,
+        draft.time,
+        _encrypt_body(content_key, draft.body),
+        content_type,
+        EncryptField(version, wrapped),
     )
 
 
@@ -106,12 +109,16 @@ def decrypt(message: Verified, content_key: bytes) -> bytes:
     Raises:
         DecryptionFailed: whatever is wrong.
     """
+    return decrypt_object(message, content_key)[0]
+
+
+def decrypt_object(message: Verified, content_key: bytes) -> tuple[bytes, JsonObject]:
+    """Do as `decrypt`, and give also the object that was read to judge it."""
     try:
         plaintext = _decrypt_body(content_key, message.body)
-        parse_object(plaintext)
+        return plaintext, parse_object(plaintext)
     except ValueError:
         raise DecryptionFailed from None
-    return plaintext
 
 
 def _encrypt_body(content_key: bytes, plaintext: bytes) -> bytes:

@@ -61,7 +61,7 @@ def parse_object(body: bytes) -> JsonObject:
         ValueError: anything else. The text says what, and never quotes the body.
     """
     try:
-        value = _DECODER.decode(body.decode("utf-8"))
+        value = _decoded(body.decode("utf-8"))
     except UnicodeDecodeError:
         msg = "it is not UTF-8"
         raise ValueError(msg) from None
@@ -114,9 +114,13 @@ def read_result(body: bytes) -> Result | None:
     (two parsers may take two values), two envelopes that disagree, no status.
     """
     try:
-        value = parse_object(body)
+        return result_of(parse_object(body))
     except ValueError:
         return None
+
+
+def result_of(value: JsonObject) -> Result | None:
+    """Find the result in an object that `parse_object` gave, as `read_result` does."""
     if isinstance(value, _Ambiguous):
         return None
     found = [_result(value[name]) for name in _ENVELOPES if name in value]
@@ -146,6 +150,19 @@ def _object(pairs: list[tuple[str, object]]) -> JsonObject:
 
 def _refuse(constant: str) -> object:
     raise json.JSONDecodeError(constant, constant, 0)
+
+
+def _decoded(text: str) -> object:
+    """Read JSON. Most texts end where their value does: those take the short way.
+
+    Raises:
+        json.JSONDecodeError: it is none.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text)
+    except json.JSONDecodeError:
+        return _DECODER.decode(text)  # white space before it, or an error to be placed
+    return value if end == len(text) else _DECODER.decode(text)
 
 
 _DECODER: Final = json.JSONDecoder(

@@ -133,8 +133,8 @@ class Attempt:
     def __init__(
         self,
         breaker: Breaker,
-        is_probe: bool,
-        patience: float | None,  # noqa: FBT001
+        is_probe: bool,  # noqa: FBT001 - its own kind makes it
+        patience: float | None,
     ) -> None:
         self._breaker = breaker
         self.is_probe = is_probe

@@ -17,18 +17,20 @@ from gateway.protocol import (
     Draft,
     Freshness,
     ReceivedResponse,
+    Result,
     SignedMessage,
     UnsignedRefusal,
     VerifiedResponse,
     check_request_body,
-    decrypt,
     draft_request,
     encrypt,
     format_time,
     read_result,
     verify_response,
 )
+from gateway.protocol.encryption import decrypt_object
 from gateway.protocol.outgoing import check_target
+from gateway.protocol.results import result_of
 from gateway.relay.delivery import Delivery
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Client, Route
@@ -80,9 +82,15 @@ class Relay:
             response = self._verify(client, ring, request, received, record)
             if isinstance(response, UnsignedRefusal):
                 return _refused(response, record)
-            body = await _decrypt(client, ring, response, content_key, record)
-            return _verified(response, body, record)
+            if response.encrypt is None:
+                return _verified(
+                    response, response.body, read_result(response.body), record
+                )
+            body, result = await _decrypt(client, ring, response, content_key, record)
+            return _verified(response, body, result, record)
 
+        if ring.canary is None:
+            return await attempt(ring.signer)
         terms = Terms(client.signature_refusal_codes, delivery.in_time)
         return await carry_out(attempt, ring, client.canary, terms, record)
 
@@ -162,22 +170,24 @@ async def _decrypt(
     response: VerifiedResponse,
     request_key: bytes | None,
     record: ExchangeRecord,
-) -> bytes:
-    """Give the plain body of a verified response, encrypted or not."""
-    if response.encrypt is None:
-        return response.body
+) -> tuple[bytes, Result | None]:
+    """Give the plain body of an encrypted response, and what it says of the request."""
     if client.reuse_content_key and request_key is not None:
-        return decrypt(response, request_key)
+        body, value = decrypt_object(response, request_key)
+        return body, result_of(value)
     opened = await ring.opened(response)
     record.decrypted_by = opened.version
-    return opened.body
+    return opened.body, opened.result
 
 
 def _verified(
-    response: VerifiedResponse, body: bytes, record: ExchangeRecord
+    response: VerifiedResponse,
+    body: bytes,
+    result: Result | None,
+    record: ExchangeRecord,
 ) -> Answer:
-    result = read_result(body)
-    record.result_code = result.code if result else None
+    if result is not None:
+        record.result_code = result.code
     return Answer(response.status, response.headers, body)
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from gateway.access.admission import Loan, Quota
 from gateway.edge import dial, pool
-from gateway.edge.answers import AnswerReader
 from gateway.edge.dial import Dial
 from gateway.edge.outbound import Outbound
 from gateway.edge.tls import client_context
@@ -368,19 +367,18 @@ class Eager:
 async def test_an_answer_that_is_there_already_is_waited_for_no_more():
     """Else the clock of this exchange would end the next on the same connection."""
     eager = Eager([ANSWER])
-    answer = AnswerReader(100)
     with Loan(Quota(100)) as loan:
-        await eager.connection.ask((b"head", b"body"), answer, loan, soon(), 0.01)
-    assert answer.complete
+        await eager.connection.ask((b"head", b"body"), 100, loan, soon(), 0.01)
+    assert eager.connection.is_reusable
     assert eager.connection._alarm._at is None
     eager.close()
 
 
 async def test_an_answer_that_comes_before_a_large_body_was_taken_ends_the_connection():
     eager = Eager([b"", ANSWER])
-    answer = AnswerReader(100)
     with Loan(Quota(100)) as loan:
-        await eager.connection.ask((b"head", b"x" * 500_000), answer, loan, soon())
+        message = b"head", b"x" * 500_000
+        answer = await eager.connection.ask(message, 100, loan, soon())
     assert answer.body == b"{}"
     assert not eager.connection.is_fit
     eager.close()
