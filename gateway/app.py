@@ -65,9 +65,10 @@ class Telemetry:
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
         self.audit: Audit = NoAudit()
-        self._exchanges = ExchangeLog(
-            stdout, CLOCK.now, dropped("stdout"), asyncio.get_running_loop().call_soon
-        )
+        self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
+        self._loop = asyncio.get_running_loop()
+        self._ended: list[ExchangeRecord] = []
+        """Exchanges of this turn of the loop."""
         self._rings: dict[str, Keyring] = {}
 
     def use(self, settings: Settings) -> None:
@@ -79,17 +80,25 @@ class Telemetry:
         self.reach.keep({each.name for each in clients})
 
     def __call__(self, record: ExchangeRecord) -> None:
-        """Note a finished exchange."""
-        self.metrics(record)
-        self.clocks(record)
-        self.reach(record)
-        self.inventory(record)
-        self._exchanges(record)
-        self.audit.exchange(record)
+        """Note a finished exchange, with all others of this turn of the loop.
+
+        Together they cost half: the same code runs for one after the other, and their
+        lines are one write.
+        """
+        self._ended.append(record)
+        if len(self._ended) == 1:
+            self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Write the lines that wait to be written together."""
-        self._exchanges.flush()
+        """Note what has not been noted yet."""
+        ended, self._ended = self._ended, []
+        for record in ended:
+            self.metrics(record)
+            self.clocks(record)
+            self.reach(record)
+            self.inventory(record)
+            self.audit.exchange(record)
+        self._exchanges.tell(ended)
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""

@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final, TextIO
 
@@ -30,8 +30,6 @@ class Lines:
         stream: where the lines go.
         now: gives the time that each line begins with.
         on_dropped: is called for each line that was not, or not wholly, written.
-        soon: calls a function a little later: lines that come until then are written
-            together. None writes each at once.
     """
 
     def __init__(
@@ -39,13 +37,10 @@ class Lines:
         stream: TextIO,
         now: Callable[[], datetime],
         on_dropped: Callable[[], None] = lambda: None,
-        soon: Callable[[Callable[[], None]], object] | None = None,
     ) -> None:
         self._stream = stream
         self._now = now
         self._on_dropped = on_dropped
-        self._soon = soon
-        self._waiting: list[str] = []
         self._untold = 0
         self._torn = False
         self._descriptor: int | None = None
@@ -56,22 +51,22 @@ class Lines:
 
     def write(self, event: str, fields: dict[str, object]) -> None:
         """Write a line, or count it as dropped. Never raises, never waits."""
-        self._waiting.append(_line({"time": self._time(), "event": event} | fields))
-        if self._soon is None:
-            self.flush()
-        elif len(self._waiting) == 1:
-            self._soon(self.flush)
+        self.write_all(event, [fields])
 
-    def flush(self) -> None:
-        """Write what waits, as many lines at once as a pipe takes whole."""
-        lines, self._waiting = self._waiting, []
-        while lines:
-            size, count = len(lines[0]), 1
-            while count < len(lines) and size + len(lines[count]) <= _LONGEST:
-                size += len(lines[count])
-                count += 1
-            self._write(lines[:count])
-            del lines[:count]
+    def write_all(self, event: str, every: Iterable[dict[str, object]]) -> None:
+        """Write lines of one time, as many at once as a pipe takes whole."""
+        begin = {"time": self._time(), "event": event}
+        together: list[str] = []
+        size = 0
+        for fields in every:
+            line = _line(begin | fields)
+            if together and size + len(line) > _LONGEST:
+                self._write(together)
+                together, size = [], 0
+            together.append(line)
+            size += len(line)
+        if together:
+            self._write(together)
 
     def _write(self, lines: list[str]) -> None:
         before = "\n" if self._torn else ""  # ends what was cut off

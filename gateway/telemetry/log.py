@@ -4,7 +4,7 @@ Exchanges go to standard output, one line each; what happens to the gateway itse
 goes to standard error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, asdict, fields
 from datetime import datetime
 from typing import Any, Final, TextIO
@@ -22,42 +22,23 @@ _ROUNDED: Final = frozenset(
 )
 
 Now = Callable[[], datetime]
-Soon = Callable[[Callable[[], None]], object]
 
 
 class ExchangeLog:
     """One line per exchange, with the names of the metrics. An `Observer`."""
 
     def __init__(
-        self,
-        stream: TextIO,
-        now: Now,
-        on_dropped: Callable[[], None] = lambda: None,
-        soon: Soon | None = None,
+        self, stream: TextIO, now: Now, on_dropped: Callable[[], None] = lambda: None
     ) -> None:
-        """Write to a stream.
-
-        Args:
-            stream: takes the lines.
-            now: gives the time of each.
-            on_dropped: is called for each that could not be written.
-            soon: calls a function a little later: lines that come until then are
-                written together. None writes each at once.
-        """
-        self._lines = Lines(stream, now, on_dropped, soon)
-
-    def flush(self) -> None:
-        """Write the lines that wait."""
-        self._lines.flush()
+        self._lines = Lines(stream, now, on_dropped)
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Write the line of a finished exchange, without what does not apply."""
-        known: dict[str, Any] = {**_FIELDS, **vars(record)}
-        for name in _ROUNDED:
-            if known[name] is not None:
-                known[name] = round(known[name], 6)
-        line = {name: value for name, value in known.items() if value is not None}
-        self._lines.write("exchange", line)
+        self.tell([record])
+
+    def tell(self, records: Iterable[ExchangeRecord]) -> None:
+        """Write the lines of exchanges that have finished just now."""
+        self._lines.write_all("exchange", map(_fields_of, records))
 
 
 class EventLog:
@@ -109,6 +90,14 @@ class EventLog:
             generation=generation,
             consequence="it is in use; raise `generation` with each change",
         )
+
+
+def _fields_of(record: ExchangeRecord) -> dict[str, object]:
+    known: dict[str, Any] = {**_FIELDS, **vars(record)}
+    for name in _ROUNDED:
+        if known[name] is not None:
+            known[name] = round(known[name], 6)
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def canary_of(ring: Keyring) -> dict[str, object]:
