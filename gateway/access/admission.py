@@ -90,7 +90,8 @@ class Quota:
     def give_back(self, amount: int = 1) -> None:
         """Give back what was taken; the next in the queue may have it."""
         self.taken -= amount
-        self._call_in()
+        if self._queue:
+            self._call_in()
 
     def settle(self, loan: "Loan", amount: int) -> None:
         """Give back all that a loan has taken."""
@@ -168,6 +169,7 @@ class Admission:
         self._total = Quota(limits.total)
         self._of_callers: dict[str, Quota] = {}
         self._of_clients: dict[str, Quota] = {}
+        self._places: dict[tuple[str, str], Place] = {}
 
     @property
     def waiting(self) -> int:
@@ -215,11 +217,14 @@ class Admission:
         return await _queue_up(self._quotas(caller, client), wait_s)
 
     def _quotas(self, caller: str, client: str) -> Place:
-        return (
-            _quota(self._of_callers, self._limits.callers, caller),
-            _quota(self._of_clients, self._limits.clients, client),
-            self._total,
-        )
+        known = self._places.get((caller, client))
+        if known is None:
+            known = self._places[caller, client] = (
+                _quota(self._of_callers, self._limits.callers, caller),
+                _quota(self._of_clients, self._limits.clients, client),
+                self._total,
+            )
+        return known
 
     def leave(self, place: Place) -> None:
         """Give a place back."""

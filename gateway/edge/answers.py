@@ -134,15 +134,15 @@ class AnswerReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, of the head alone."""
         self._count += 1
-        if self._in_body and name.lower() in _FRAMING:
-            self._fail("The answer declares its length behind its body.")
-        elif len(name) + len(value) > _MAX_FIELD_BYTES:
+        if len(name) + len(value) > _MAX_FIELD_BYTES:
             self._fail("A header of the answer is too long.")
         elif self._count == _MAX_HEADERS:
             self._fail("The answer has too many headers.")
-        elif not self._in_body:  # else a trailer, which nothing vouches for
+        elif not self._in_body:
             text = value.decode("latin-1").rstrip(" \t")  # RFC 9110, 5.5
             self.headers.append((name.decode("latin-1"), text))
+        elif name.lower() in _FRAMING:  # any other trailer vouches for nothing
+            self._fail("The answer declares its length behind its body.")
 
     def on_headers_complete(self) -> None:
         """Judge the head, before anything of the body is read."""

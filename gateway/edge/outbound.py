@@ -125,7 +125,10 @@ class Outbound(asyncio.Protocol):
         connection is then at its end.
         """
         head, body = request
-        first, *rest = pieces_of(body) or [memoryview(b"")]
+        if len(body) <= READ_BYTES:
+            self._transport.write(head + body)
+            return
+        first, *rest = pieces_of(body)
         self._transport.write(head + first)
         for piece in rest:
             if self._taken is not None:

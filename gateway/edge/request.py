@@ -31,6 +31,9 @@ _READ: Final = {
 }
 """The headers that are read; of all others only the length counts."""
 
+_WITHOUT_WISHES: Final = {"Authorization", "Content-Length", "Host"}
+"""What most requests have, of the headers that are read."""
+
 _WISHES: Final = {"true": True, "false": False}
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 
@@ -193,7 +196,8 @@ class Request:
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Take a header, as it was sent."""
-        self.count_header(name, value)
+        self.headers += 1
+        self.size += len(name) + len(value) + 4
         lower = name.lower()
         known = _READ.get(lower)
         if known is not None:
@@ -203,7 +207,7 @@ class Request:
             self.has_unknown = True
 
     def count_header(self, name: bytes, value: bytes) -> None:
-        """Count a header, read or not."""
+        """Count a header that nobody reads."""
         self.headers += 1
         self.size += len(name) + len(value) + 4
 
@@ -282,6 +286,8 @@ def read_head(request: Request, bounds: Bounds) -> Head:
         )
         raise InvalidRequest(msg)
     _check_headers(request)
+    if request.fields.keys() <= _WITHOUT_WISHES:
+        return Head(target, None, None, None)
     client, encrypt = request.only("Gateway-Client"), _wish(request)
     return Head(target, client, encrypt, _timeout(request))
 
@@ -383,10 +389,15 @@ def _too_large(bounds: Bounds) -> RequestTooLarge:
 def _check_headers(request: Request) -> None:
     """Refuse what another reader of the same bytes may understand otherwise."""
     fields, version = request.fields, request.version
+    if request.has_unknown:
+        msg = "Headers that begin with Gateway- are reserved; one is not known."
+        raise InvalidRequest(msg)
     hosts = len(fields.get("Host", ()))
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         msg = "One Host header is needed."
         raise InvalidRequest(msg)
+    if fields.keys() <= _WITHOUT_WISHES:
+        return
     # The first WebSocket had eight bytes of body that no length declares.
     if "Upgrade" in fields or "Sec-WebSocket-Key1" in fields:
         msg = "No other protocol is spoken here; leave Upgrade out."
@@ -401,9 +412,6 @@ def _check_headers(request: Request) -> None:
         raise InvalidRequest(msg)
     if (request.only("Content-Encoding") or "identity").lower() != "identity":
         msg = "The body must be plain: the bytes that are signed are the bytes sent."
-        raise InvalidRequest(msg)
-    if request.has_unknown:
-        msg = "Headers that begin with Gateway- are reserved; one is not known."
         raise InvalidRequest(msg)
 
 
