@@ -1,7 +1,7 @@
 """Health, metrics and keys for operators, on a listener of their own."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 from aiohttp.web_request import BaseRequest
@@ -13,12 +13,18 @@ from gateway.edge.response import Response
 from gateway.errors import Unauthenticated
 
 
+async def _nothing() -> None:
+    """Have what the pages need already."""
+
+
 def admin_server(
     reasons: Callable[[], list[str]],
     warnings: Callable[[], list[str]],
     metrics: Callable[[], bytes],
     keys: Callable[[], dict[str, object]],
     tokens: Callable[[], Sequence[bytes]],
+    *,
+    gather: Callable[[], Awaitable[None]] = _nothing,
 ) -> Server:
     """Make the admin listener's server.
 
@@ -30,6 +36,7 @@ def admin_server(
         tokens: gives the SHA-256 of each token that opens these pages; none where
             the listener itself keeps strangers out. A certificate that TLS verified
             opens them too.
+        gather: is awaited before a page that tells what is so at the moment.
     """
 
     def livez() -> Response:
@@ -56,14 +63,20 @@ def admin_server(
             headers = {"WWW-Authenticate": "Bearer"}
             return Response(status=HTTPStatus.UNAUTHORIZED, headers=headers)
         page = pages.get(request.path)
-        if page is None:
-            return Response(status=HTTPStatus.NOT_FOUND)
-        if request.method not in ("GET", "HEAD"):
-            allow = {"Allow": "GET, HEAD"}
-            return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
+        if page is None or request.method not in ("GET", "HEAD"):
+            return _no_page(known=page is not None)
+        if page is not livez:
+            await gather()
         return page()
 
     return Server(handle, lambda _: Response(status=HTTPStatus.BAD_REQUEST))
+
+
+def _no_page(*, known: bool) -> Response:
+    if not known:
+        return Response(status=HTTPStatus.NOT_FOUND)
+    allow = {"Allow": "GET, HEAD"}
+    return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
 
 
 def _may_ask(request: BaseRequest, tokens: Sequence[bytes]) -> bool:

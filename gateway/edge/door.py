@@ -29,6 +29,8 @@ class Door:
         server: makes a protocol of each, and says how many there may be.
         sockets: where they come from; the door closes them.
         tls: the settings of connections; None for plain ones.
+        shared: whether other processes take connections from the same sockets. Then
+            it takes one at a time, so that a burst is spread over all of them.
     """
 
     def __init__(
@@ -36,10 +38,13 @@ class Door:
         server: Server,
         sockets: Iterable[socket.socket],
         tls: ssl.SSLContext | None,
+        *,
+        shared: bool = False,
     ) -> None:
         self._server = server
         self._sockets = tuple(sockets)
         self._tls = tls
+        self._at_once = 1 if shared else BACKLOG
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -67,7 +72,7 @@ class Door:
 
     def _take(self, listening: socket.socket) -> None:
         """Take what has come, but not for ever: others have their turn, too."""
-        for _ in range(BACKLOG):
+        for _ in range(self._at_once):
             try:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -1,0 +1,47 @@
+"""A worker's process: started by `gateway serve`, not by people.
+
+It hears no signal: its supervisor tells it what to do, and that the supervisor is gone
+it sees by itself. A service manager may send SIGTERM to every process of a service.
+"""
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import uvloop
+
+from gateway.cli.options import environment
+from gateway.cli.serve import collect_seldom
+from gateway.hardening import check_libraries, leave_no_trace
+from gateway.sharing import Buckets
+from gateway.threads import Threads
+from gateway.workers.worker import Worker
+
+
+def main() -> int:
+    """Serve to the end. Gives the exit status."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    worker, channel, buckets, *sockets = map(int, sys.argv[1:])
+    check_libraries()
+    leave_no_trace()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(worker, channel, buckets, sockets))
+
+
+async def _serve(
+    number: int, channel: int, buckets: int, sockets: Sequence[int]
+) -> int:
+    asyncio.get_running_loop().set_default_executor(Threads())
+    worker = Worker(
+        number,
+        Buckets(buckets),
+        [socket.socket(fileno=each) for each in sockets],
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environment=environment(),
+    )
+    collect_seldom()
+    return await worker.run(socket.socket(fileno=channel))
