@@ -10,7 +10,6 @@ import math
 import mmap
 import os
 import struct
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Final, Self
@@ -22,6 +21,9 @@ _SLOT: Final = struct.Struct("=dd")
 _SLOTS: Final = 1 << 16
 """A configuration of 1 MiB, which is the greatest, has room for 10,000 callers; each
 may have an old and a new bucket, and a slot is used again as late as possible."""
+
+_CROWD: Final = struct.Struct("=Q")
+_BYTES: Final = _SLOTS * _SLOT.size + 257 * _CROWD.size
 
 _TRIES: Final = 200
 _BETWEEN_TRIES_S: Final = 0.0002
@@ -66,8 +68,8 @@ def part_of(settings: Settings, workers: int) -> Settings:
     )
 
 
-class Buckets:
-    """Buckets in memory that several processes have mapped.
+class Memory:
+    """Memory that several processes have mapped: buckets, then a number for each worker.
 
     Args:
         descriptor: of the memory; closed with this.
@@ -75,21 +77,61 @@ class Buckets:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._memory = mmap.mmap(descriptor, _SLOTS * _SLOT.size)
+        self.mapped = mmap.mmap(descriptor, _BYTES)
 
     @classmethod
     def new(cls) -> Self:
         """Make such memory. It is gone with the last process that has it."""
-        if sys.platform != "linux":  # pragma: no cover
-            raise NotImplementedError
-        descriptor = os.memfd_create("gateway-rates")
-        os.ftruncate(descriptor, _SLOTS * _SLOT.size)
+        descriptor = os.memfd_create("gateway")
+        os.ftruncate(descriptor, _BYTES)
         return cls(descriptor)
 
     def close(self) -> None:
         """Let go of it."""
-        self._memory.close()
+        self.mapped.close()
         os.close(self.descriptor)
+
+
+class Crowds:
+    """How many connections each worker has, so that who has fewest takes the next.
+
+    Each worker writes its own number, when there is a connection to be taken. That of a
+    worker that ended stands for none until another takes its place.
+    """
+
+    def __init__(self, memory: Memory, workers: int) -> None:
+        self._memory = memory.mapped
+        self._workers = range(1, workers + 1)
+
+    def nobody(self, worker: int) -> None:
+        """Note that a worker takes none."""
+        _CROWD.pack_into(self._memory, _place_of(worker), 0)
+
+    def of(self, worker: int) -> Callable[[int], bool]:
+        """Give what notes how many a worker has, and tells whether another has fewer."""
+        place = _place_of(worker)
+        others = [_place_of(each) for each in self._workers if each != worker]
+
+        def fewer_elsewhere(connections: int) -> bool:
+            _CROWD.pack_into(self._memory, place, connections + 1)
+            return any(
+                0 < _CROWD.unpack_from(self._memory, other)[0] <= connections
+                for other in others
+            )
+
+        return fewer_elsewhere
+
+
+def _place_of(worker: int) -> int:
+    return _SLOTS * _SLOT.size + worker * _CROWD.size
+
+
+class Buckets:
+    """Buckets in memory that several processes have mapped."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._descriptor = memory.descriptor
+        self._memory = memory.mapped
 
     def fill(self, slot: int, rate: Rate, now: float) -> None:
         """Begin a bucket, full."""
@@ -123,7 +165,7 @@ class Buckets:
         return False
 
     def _lock(self, slot: int, how: int) -> None:
-        fcntl.lockf(self.descriptor, how, _SLOT.size, slot * _SLOT.size)
+        fcntl.lockf(self._descriptor, how, _SLOT.size, slot * _SLOT.size)
 
     def _read(self, slot: int) -> Level:
         return Level(*_SLOT.unpack_from(self._memory, slot * _SLOT.size))

@@ -15,30 +15,31 @@ import uvloop
 from gateway.cli.options import environment
 from gateway.cli.serve import collect_seldom
 from gateway.hardening import check_libraries, leave_no_trace
-from gateway.sharing import Buckets
+from gateway.sharing import Memory
 from gateway.threads import Threads
 from gateway.workers.worker import Worker
 
 
 def main() -> int:
     """Serve to the end. Gives the exit status."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    worker, channel, buckets, *sockets = map(int, sys.argv[1:])
+    for heard in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(heard, signal.SIG_IGN)
+    number, workers, channel, memory, *sockets = map(int, sys.argv[1:])
     check_libraries()
     leave_no_trace()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(worker, channel, buckets, sockets))
+        serving = _serve((number, workers), channel, Memory(memory), sockets)
+        return runner.run(serving)
 
 
 async def _serve(
-    number: int, channel: int, buckets: int, sockets: Sequence[int]
+    place: tuple[int, int], channel: int, memory: Memory, sockets: Sequence[int]
 ) -> int:
     asyncio.get_running_loop().set_default_executor(Threads())
     worker = Worker(
-        number,
-        Buckets(buckets),
-        [socket.socket(fileno=each) for each in sockets],
+        place,
+        memory,
+        tuple(socket.socket(fileno=each) for each in sockets),
         stdout=sys.stdout,
         stderr=sys.stderr,
         environment=environment(),

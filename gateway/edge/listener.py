@@ -18,7 +18,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.edge.connection import Server
-from gateway.edge.door import BACKLOG, Door
+from gateway.edge.door import BACKLOG, Door, Shared
 from gateway.edge.reasons import reason_of
 from gateway.errors import SetupError
 
@@ -52,7 +52,7 @@ async def listening(
     *,
     setting: str,
     tls: ssl.SSLContext | None = None,
-    shared: Sequence[socket.socket] = (),
+    shared: Shared | None = None,
 ) -> AsyncIterator[Listener]:
     """Listen until the end, then close every connection.
 
@@ -69,11 +69,14 @@ async def listening(
     await runner.setup()
     try:
         async with AsyncExitStack() as stack:
-            sockets = shared or await stack.enter_async_context(
-                bound(where, setting=setting)
+            sockets = (
+                shared.sockets
+                if shared
+                else await stack.enter_async_context(bound(where, setting=setting))
             )
             assert isinstance(runner.server, Server)  # noqa: S101
-            door = Door(runner.server, sockets, tls, shared=bool(shared))
+            gives_way = shared.gives_way if shared else None
+            door = Door(runner.server, sockets, tls, gives_way=gives_way)
             stack.push_async_callback(door.end)
             yield Listener(address_of(sockets, where), door)
     finally:

@@ -61,7 +61,8 @@ class Child:
         child = cls(number, on_told)
         ours, its = socket.socketpair()
         with its:
-            child.process = await launch(number, its, descriptors)
+            place = number, given.settings.processes
+            child.process = await launch(place, its, descriptors)
         try:
             await opened(child._orders.channel, ours)
             await child._begin(given)

@@ -23,20 +23,20 @@ is started in."""
 
 
 async def launch(
-    number: int, end: socket.socket, descriptors: Sequence[int]
+    place: tuple[int, int], end: socket.socket, descriptors: Sequence[int]
 ) -> asyncio.subprocess.Process:
     """Start a worker.
 
     Args:
-        number: its number.
+        place: its number, and how many workers there are.
         end: its end of the pair of sockets.
-        descriptors: of the shared buckets, then of the sockets that listen.
+        descriptors: of the shared memory, then of the sockets that listen.
     """
     inherited = [end.fileno(), *descriptors]
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
     return await asyncio.create_subprocess_exec(
         *(sys.executable, *flags, "-c", _PROGRAM, "\n".join(sys.path)),
-        *(str(number), *map(str, inherited)),
+        *map(str, (*place, *inherited)),
         pass_fds=inherited,
         stdin=subprocess.DEVNULL,
         start_new_session=True,

@@ -19,7 +19,7 @@ from gateway.errors import GatewayError, SetupError
 from gateway.observer import Telemetry
 from gateway.plant import CLOCK
 from gateway.preflight import listener_tls
-from gateway.sharing import Allotment, Buckets, slots_of
+from gateway.sharing import Allotment, Buckets, Crowds, Memory, slots_of
 from gateway.telemetry.merging import exposed
 from gateway.telemetry.pages import told_by
 from gateway.workers.channel import Given
@@ -69,8 +69,9 @@ class Supervisor:
         self._telemetry = Telemetry(stderr, stderr)
         self._trail = trail_of(settings, self._telemetry)
         self._standing = Standing(settings.processes)
-        self._buckets = Buckets.new()
-        self._allotment = Allotment(self._buckets, CLOCK.monotonic)
+        self._memory = Memory.new()
+        self._crowds = Crowds(self._memory, settings.processes)
+        self._allotment = Allotment(Buckets(self._memory), CLOCK.monotonic)
         self._allotment.use(self._allotment.plan(settings))
         self._admin_tls = _admin_tls(settings, self._telemetry)
         self._live = LiveContext(self._admin_tls.context) if self._admin_tls else None
@@ -103,7 +104,7 @@ class Supervisor:
         except* GatewayError as errors:
             failure = _failure_of(errors)
         finally:
-            self._buckets.close()
+            self._memory.close()
         if failure is not None:
             raise failure
         return cut
@@ -268,7 +269,7 @@ class Supervisor:
         async with self._places[number]:
             child = await Child.start(
                 number,
-                [self._buckets.descriptor, *self._sockets],
+                [self._memory.descriptor, *self._sockets],
                 Given(self._settings, self._allotment.slots),
                 partial(self._standing.told, number),
             )
@@ -277,6 +278,7 @@ class Supervisor:
 
     def _note_death(self, child: Child, status: int) -> None:
         self._children.pop(child.number)
+        self._crowds.nobody(child.number)
         self._standing.died(child.number)
         facts: dict[str, object] = {
             "worker": child.number,

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TextIO
 
@@ -10,10 +10,11 @@ from gateway.access.policy import Taking
 from gateway.access.rates import Rate
 from gateway.audit.trail import Trail
 from gateway.edge.connection import Server
+from gateway.edge.door import Shared
 from gateway.edge.listener import Listener, listening
 from gateway.errors import SetupError
 from gateway.observer import Telemetry
-from gateway.sharing import Buckets, SharedBucket, Slots, part_of
+from gateway.sharing import Buckets, Crowds, Memory, SharedBucket, Slots, part_of
 from gateway.workers.channel import Answers, Given, Order, Verb, opened
 from gateway.workers.standing import Told
 from gateway.workers.streams import at_once
@@ -39,7 +40,7 @@ class Part(Works):
         given: what it works by.
         telemetry: is told of everything.
         shares: the buckets of callers' rates.
-        sockets: where connections come from.
+        shared: where connections come from.
         environment: the variables that may hold passphrases and PINs.
     """
 
@@ -49,7 +50,7 @@ class Part(Works):
         telemetry: Telemetry,
         *,
         shares: Shares,
-        sockets: Sequence[socket.socket],
+        shared: Shared,
         environment: Mapping[str, str],
     ) -> None:
         super().__init__(
@@ -60,7 +61,7 @@ class Part(Works):
         )
         self.serving = asyncio.Event()
         self._shares = shares
-        self._sockets = sockets
+        self._shared = shared
         self._orphaned = False
 
     def orphaned(self) -> None:
@@ -95,7 +96,7 @@ class Part(Works):
             where(self._plant.settings.inbound.listen),
             setting="inbound.listen",
             tls=self._live("inbound", self._plant.inbound_tls),
-            shared=self._sockets,
+            shared=self._shared,
         ) as listener:
             self.serving.set()
             yield listener
@@ -124,8 +125,8 @@ class Worker:
     """A worker's process.
 
     Args:
-        number: from 1.
-        buckets: those that all workers share.
+        place: its number, from 1, and how many workers there are.
+        memory: what all of them have.
         sockets: where connections come from.
         stdout: takes one line per exchange.
         stderr: takes one line per event.
@@ -134,17 +135,18 @@ class Worker:
 
     def __init__(
         self,
-        number: int,
-        buckets: Buckets,
-        sockets: Sequence[socket.socket],
+        place: tuple[int, int],
+        memory: Memory,
+        sockets: tuple[socket.socket, ...],
         *,
         stdout: TextIO,
         stderr: TextIO,
         environment: Mapping[str, str],
     ) -> None:
+        number, workers = place
         self._telemetry = Telemetry(at_once(stdout), at_once(stderr), number)
-        self._buckets = buckets
-        self._sockets = sockets
+        self._buckets = Buckets(memory)
+        self._shared = Shared(sockets, Crowds(memory, workers).of(number))
         self._environment = environment
         self._answers = Answers(self._ordered, self._left)
         self._to_start: asyncio.Future[Order | None] = (
@@ -184,7 +186,7 @@ class Worker:
             given,
             self._telemetry,
             shares=Shares(self._buckets, given.slots),
-            sockets=self._sockets,
+            shared=self._shared,
             environment=self._environment,
         )
         if self._gone.is_set():
