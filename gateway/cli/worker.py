@@ -8,7 +8,9 @@ import asyncio
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -27,9 +29,22 @@ def main() -> int:
     number, workers, channel, memory, *sockets = map(int, sys.argv[1:])
     check_libraries()
     leave_no_trace()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        serving = _serve((number, workers), channel, Memory(memory), sockets)
-        return runner.run(serving)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            serving = _serve((number, workers), channel, Memory(memory), sockets)
+            return runner.run(serving)
+    except Exception as error:  # noqa: BLE001 - the last resort: a line, no traceback
+        print(f"gateway: worker {number}: {_defect(error)}", file=sys.stderr)
+        return 1
+
+
+def _defect(error: Exception) -> str:
+    """Say what failed and where, and nothing of its text."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}:{place.lineno}"
+    return f"internal error ({type(error).__name__} at {where})"
 
 
 async def _serve(

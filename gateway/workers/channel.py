@@ -38,10 +38,12 @@ class Given(NamedTuple):
     Attributes:
         settings: the configuration of the whole gateway.
         slots: where the bucket of each caller is.
+        workers: how many share it.
     """
 
     settings: Settings
     slots: Slots
+    workers: int
 
 
 class Order(NamedTuple):

@@ -61,7 +61,7 @@ class Child:
         child = cls(number, on_told)
         ours, its = socket.socketpair()
         with its:
-            place = number, given.settings.processes
+            place = number, given.workers
             child.process = await launch(place, its, descriptors)
         try:
             await opened(child._orders.channel, ours)

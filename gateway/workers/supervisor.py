@@ -56,7 +56,6 @@ class Supervisor:
     Args:
         settings: the configuration to begin with.
         load: reads the configuration again, for a reload; raises SetupError.
-        stdout: not written to; workers inherit the process's own.
         stderr: takes one line per event.
     """
 
@@ -68,15 +67,16 @@ class Supervisor:
         stderr = at_once(stderr)
         self._telemetry = Telemetry(stderr, stderr)
         self._trail = trail_of(settings, self._telemetry)
-        self._standing = Standing(settings.processes)
+        workers = settings.processes
+        self._standing = Standing(workers)
         self._memory = Memory.new()
-        self._crowds = Crowds(self._memory, settings.processes)
+        self._crowds = Crowds(self._memory, workers)
         self._allotment = Allotment(Buckets(self._memory), CLOCK.monotonic)
         self._allotment.use(self._allotment.plan(settings))
         self._admin_tls = _admin_tls(settings, self._telemetry)
         self._live = LiveContext(self._admin_tls.context) if self._admin_tls else None
         self._watch: asyncio.Task[None] | None = None
-        self._places = {number: asyncio.Lock() for number in self._standing.restarts}
+        self._places = {number: asyncio.Lock() for number in range(1, workers + 1)}
         self._children: dict[int, Child] = {}
         self._sockets: list[int] = []
         self._stopping = asyncio.Event()
@@ -227,7 +227,7 @@ class Supervisor:
                         "worker_hung",
                         worker=child.number,
                         pid=child.pid,
-                        consequence="it is killed, and another takes its place",
+                        consequence="it is killed",
                     )
                     child.kill()
 
@@ -270,7 +270,7 @@ class Supervisor:
             child = await Child.start(
                 number,
                 [self._memory.descriptor, *self._sockets],
-                Given(self._settings, self._allotment.slots),
+                Given(self._settings, self._allotment.slots, len(self._places)),
                 partial(self._standing.told, number),
             )
             self._children[number] = child
@@ -337,7 +337,8 @@ class Supervisor:
             for place in self._places.values():  # nobody starts with what was before
                 await stack.enter_async_context(place)
             planned = self._allotment.plan(settings)
-            children = await self._prepare(Given(settings, slots_of(planned)))
+            given = Given(settings, slots_of(planned), len(self._places))
+            children = await self._prepare(given)
             self._settings = settings
             self._allotment.use(planned)
             await asyncio.gather(*(each.commit() for each in children))

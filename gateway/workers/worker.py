@@ -54,7 +54,7 @@ class Part(Works):
         environment: Mapping[str, str],
     ) -> None:
         super().__init__(
-            part_of(given.settings, given.settings.processes),
+            part_of(given.settings, given.workers),
             telemetry,
             environment=environment,
             new_bucket=shares.new,
@@ -74,7 +74,7 @@ class Part(Works):
     async def take(self, given: Given) -> None:
         """Prepare other settings; as `prepare`."""
         self._shares.slots = given.slots
-        await self.prepare(part_of(given.settings, given.settings.processes))
+        await self.prepare(part_of(given.settings, given.workers))
 
     def told(self) -> Told:
         """Give what is to be told of this worker."""
