@@ -20,7 +20,7 @@ _HANDSHAKE_S: Final = 10.0
 _GIVEN_WAY_S: Final = 0.002
 """For another process to take a connection."""
 
-_TOLD_S: Final = 0.05
+_TOLD_S: Final = 0.1
 """Between two times that other processes are told how many connections there are."""
 
 _PAUSE_S: Final = 1.0

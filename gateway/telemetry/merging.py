@@ -6,7 +6,7 @@ one counts that somebody has to act on.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from prometheus_client import Metric
 from prometheus_client.exposition import generate_latest
@@ -57,44 +57,33 @@ Snapshot: TypeAlias = Sequence[Family]
 """All metrics of one process, at one moment."""
 
 
-def taken(registry: CollectorRegistry) -> Iterator[Family]:
+Told: TypeAlias = list[list[Any]]
+"""A snapshot as JSON holds it: name, kind, text, and of each sample its name, labels
+and value. It is made once a second and seldom read."""
+
+
+def told(registry: CollectorRegistry) -> Told:
     """Give every metric of a registry as it is now."""
-    for metric in registry.collect():
-        yield Family(
-            metric.name,
-            metric.type,
-            metric.documentation,
-            {
-                (each.name, tuple(sorted(each.labels.items()))): float(each.value)
-                for each in metric.samples
-            },
-        )
-
-
-def as_json(snapshot: Iterable[Family]) -> list[object]:
-    """Give a snapshot as JSON may hold it."""
     return [
         [
-            *(family.name, family.kind, family.text),
-            [[name, labels, value] for (name, labels), value in family.series.items()],
+            *(metric.name, metric.type, metric.documentation),
+            [[each.name, each.labels, each.value] for each in metric.samples],
         ]
-        for family in snapshot
+        for metric in registry.collect()
     ]
 
 
-def from_json(
-    told: list[list[list[tuple[str, list[tuple[str, str]], float]]]],
-) -> Snapshot:
-    """Read what `as_json` gave."""
+def read(told: Told) -> Snapshot:
+    """Read what was told."""
     return [
         Family(
             *(str(name), str(kind), str(text)),
             {
-                (sample, tuple((key, value) for key, value in labels)): float(number)
-                for sample, labels, number in series
+                (str(sample), tuple(sorted(labels.items()))): float(value)
+                for sample, labels, value in samples
             },
         )
-        for name, kind, text, series in told
+        for name, kind, text, samples in told
     ]
 
 

@@ -15,7 +15,7 @@ from prometheus_client.exposition import generate_latest
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
-from gateway.telemetry.merging import Family, taken
+from gateway.telemetry.merging import Told, told
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -271,9 +271,9 @@ class Metrics:
         """Give all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
-    def snapshot(self) -> list[Family]:
+    def told(self) -> Told:
         """Give all metrics as they are now, to be put together with others'."""
-        return list(taken(self._registry))
+        return told(self._registry)
 
     def _counter(self, name: str, text: str, labels: str) -> Counter:
         return Counter(name, text, labels.split(), registry=self._registry)

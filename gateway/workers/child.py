@@ -170,7 +170,7 @@ class Child:
 
     def _take(self, answer: Answer) -> None:
         self._silent = 0
-        self._on_told(Told.from_json(answer))
+        self._on_told(Told(answer))
 
 
 def ending(status: int) -> str:

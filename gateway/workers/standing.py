@@ -1,49 +1,58 @@
 """What the workers tell, put together: readiness, metrics and keys of one gateway."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, cast
 
 from gateway.telemetry.merging import (
     Family,
     Snapshot,
-    as_json,
     combined,
     counted,
     counter,
-    from_json,
     gauge,
+    read,
     values_of,
 )
 from gateway.telemetry.pages import Page, Usages, told_by
 from gateway.workers.channel import Answer
 
 
-class Told(NamedTuple):
-    """What a worker told of itself last."""
+class Told:
+    """What a worker told of itself last.
 
-    metrics: Snapshot
-    reasons: Sequence[str]
-    warnings: Sequence[str]
-    keys: Page
+    Args:
+        answer: as `Part.told` gave it, over the channel. It is read when it is wanted.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = cast("dict[str, Any]", answer)
+
+    @cached_property
+    def metrics(self) -> Snapshot:
+        """All its metrics."""
+        return read(self._answer["metrics"])
+
+    @property
+    def reasons(self) -> Sequence[str]:
+        """Why it is not ready."""
+        return list(map(str, self._answer["reasons"]))
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What is wrong with it."""
+        return list(map(str, self._answer["warnings"]))
+
+    @property
+    def keys(self) -> Page:
+        """Its page of keys."""
+        page: Page = self._answer["keys"]
+        return page
 
     @property
     def in_flight(self) -> int:
         """How many exchanges were under way."""
         return sum(int(n) for _, n in values_of(self.metrics, "gateway_in_flight"))
-
-    def as_json(self) -> Answer:
-        """Give it as JSON may hold it."""
-        return {**self._asdict(), "metrics": as_json(self.metrics)}
-
-    @classmethod
-    def from_json(cls, answer: dict[str, Any]) -> "Told":
-        """Read what `as_json` gave."""
-        return cls(
-            from_json(answer["metrics"]),
-            list(map(str, answer["reasons"])),
-            list(map(str, answer["warnings"])),
-            answer["keys"],
-        )
 
 
 class Standing:

@@ -20,7 +20,7 @@ from gateway.observer import Telemetry
 from gateway.plant import CLOCK
 from gateway.preflight import listener_tls
 from gateway.sharing import Allotment, Buckets, Crowds, Memory, slots_of
-from gateway.telemetry.merging import exposed
+from gateway.telemetry.merging import exposed, read
 from gateway.telemetry.pages import told_by
 from gateway.workers.channel import Given
 from gateway.workers.child import BEAT_S, Child, ending
@@ -191,7 +191,9 @@ class Supervisor:
         return admin_server(
             self.reasons,
             self.warnings,
-            lambda: exposed(self._standing.metrics(self._telemetry.metrics.snapshot())),
+            lambda: exposed(
+                self._standing.metrics(read(self._telemetry.metrics.told()))
+            ),
             lambda: self._standing.keys(self._telemetry.inventory.page()),
             lambda: self._settings.admin.tokens,
             gather=self._gather,

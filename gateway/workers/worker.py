@@ -15,8 +15,7 @@ from gateway.edge.listener import Listener, listening
 from gateway.errors import SetupError
 from gateway.observer import Telemetry
 from gateway.sharing import Buckets, Crowds, Memory, SharedBucket, Slots, part_of
-from gateway.workers.channel import Answers, Given, Order, Verb, opened
-from gateway.workers.standing import Told
+from gateway.workers.channel import Answer, Answers, Given, Order, Verb, opened
 from gateway.workers.streams import at_once
 from gateway.works import Works, runner_of, where
 
@@ -76,15 +75,15 @@ class Part(Works):
         self._shares.slots = given.slots
         await self.prepare(part_of(given.settings, given.workers))
 
-    def told(self) -> Told:
-        """Give what is to be told of this worker."""
+    def told(self) -> Answer:
+        """Give what is to be told of this worker; `standing.Told` reads it."""
         telemetry = self._telemetry
-        return Told(
-            telemetry.metrics.snapshot(),
-            self.reasons(),
-            self.warnings(),
-            telemetry.inventory.page(),
-        )
+        return {
+            "metrics": telemetry.metrics.told(),
+            "reasons": self.reasons(),
+            "warnings": self.warnings(),
+            "keys": telemetry.inventory.page(),
+        }
 
     def _audited(self) -> AbstractAsyncContextManager[None]:
         return _writing(self._trail)
@@ -206,7 +205,7 @@ class Worker:
             case Verb.START:
                 self._to_start.set_result(order)
             case Verb.TELL:
-                self._answers.answer(order, **self._part.told().as_json())
+                self._answers.answer(order, **self._part.told())
             case Verb.PREPARE:
                 self._tasks.create_task(self._prepare(order))
             case Verb.DRAIN:

@@ -9,11 +9,10 @@ from gateway.events import ExchangeRecord
 from gateway.telemetry.merging import (
     GAUGES,
     Family,
-    as_json,
     combined,
     counted,
     exposed,
-    from_json,
+    read,
     values_of,
 )
 from gateway.telemetry.metrics import Metrics
@@ -74,7 +73,7 @@ def test_histograms_are_summed_bucket_by_bucket_and_survive_the_wire():
     workers = [Metrics(), Metrics()]
     for times, metrics in enumerate(workers, 1):
         finished(metrics, times)
-    told = [from_json(json.loads(json.dumps(as_json(m.snapshot())))) for m in workers]
+    told = [read(json.loads(json.dumps(each.told()))) for each in workers]
     text = exposed(combined(told, [])).decode()
     one = Metrics()
     finished(one, 3)
@@ -84,7 +83,7 @@ def test_histograms_are_summed_bucket_by_bucket_and_survive_the_wire():
 def test_each_gauge_has_a_rule():
     metrics = Metrics()
     metrics.watch(in_flight=int, waiting=int, buffered_bytes=int, connections=int)
-    named = {each.name for each in metrics.snapshot() if each.kind == "gauge"}
+    named = {each.name for each in read(metrics.told()) if each.kind == "gauge"}
     assert named == set(GAUGES)
 
 
@@ -118,6 +117,6 @@ def test_a_key_that_left_its_ring_leaves_the_metrics_of_the_dead_too():
 def test_what_is_exposed_can_be_read():
     metrics = Metrics()
     finished(metrics, 1)
-    text = exposed(combined([metrics.snapshot()], [])).decode()
+    text = exposed(combined([read(metrics.told())], [])).decode()
     names = {family.name for family in text_string_to_metric_families(text)}
     assert {"gateway_exchanges", "gateway_exchange_seconds"} <= names
