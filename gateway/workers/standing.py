@@ -130,14 +130,17 @@ class Standing:
             "Workers that took the place of one that ended.",
             [((("worker", str(n)),), times) for n, times in self.restarts.items()],
         )
-        yield gauge(
-            "gateway_worker_keyring_generation",
-            "The generation in use, of each worker.",
+        yield self._of_each("keyring_generation", "The generation in use.")
+        yield self._of_each("connections", "Open connections of callers.")
+
+    def _of_each(self, name: str, text: str) -> Family:
+        """Give a gauge as each worker has it."""
+        return gauge(
+            f"gateway_worker_{name}",
+            text,
             [
                 ((*labels, ("worker", str(worker))), value)
                 for worker, told in self._living()
-                for labels, value in values_of(
-                    told.metrics, "gateway_keyring_generation"
-                )
+                for labels, value in values_of(told.metrics, f"gateway_{name}")
             ],
         )

@@ -24,7 +24,7 @@ from tests.integration.caller import Caller, read_answer
 from tests.integration.conftest import write_private, write_ring
 from tests.integration.pki import LOCALHOST, Authority, serial_of, trusting
 from tests.integration.test_audit import write_key
-from tests.integration.test_callers import TOKEN, entry
+from tests.integration.test_callers import OTHER, TOKEN, digest, entry
 from tests.integration.wallet import Wallet
 
 pytestmark = pytest.mark.e2e
@@ -59,11 +59,15 @@ class Crew(Served):
             if each["pid"] not in gone
         }
 
-    async def page(self, path):
-        got = await self.admin.raw(
-            f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n".encode()
-        )
-        return got.status, json.loads(got.body)
+    @property
+    def used_workers(self):
+        """Those that had an exchange."""
+        return {each["worker"] for each in self.seen("partner_key_first_used")}
+
+    async def page(self, path, *headers):
+        lines = [f"GET {path} HTTP/1.1", "Host: a", "Connection: close", *headers]
+        got = await self.admin.raw("\r\n".join([*lines, "", ""]).encode())
+        return got.status, json.loads(got.body or "null")
 
     async def ask_all(self, times=16, **how):
         """Call on many connections at once. Gives the answers."""
@@ -116,7 +120,7 @@ async def test_two_workers_answer_as_one_gateway(crew, settings):
     assert (listening["workers"], len(crew.workers)) == (2, 2)
     assert "worker" not in listening
     calls = 0
-    while len({each["worker"] for each in crew.seen("partner_key_first_used")}) < 2:
+    while crew.used_workers != {1, 2}:
         assert {got.status for got in await crew.ask_all()} == {200}
         calls += 16
     await until(lambda: len(crew.lines) == calls, "lines are missing")
@@ -134,6 +138,37 @@ async def test_two_workers_answer_as_one_gateway(crew, settings):
     assert await crew.page("/readyz") == (200, ready)
     assert await crew.stop() == 0
     assert [each["event"] for each in crew.events[-2:]] == ["draining", "stopped"]
+
+
+async def test_connections_that_are_kept_are_spread(crew, settings):
+    crew.configure(settings)
+    await crew.start()
+    kept = [await crew.caller.connect() for _ in range(32)]
+    async with asyncio.timeout(10):
+        while await crew.metric("gateway_connections") < 32:  # noqa: ASYNC110 - a page
+            await asyncio.sleep(0.01)
+    spread = [
+        await crew.metric(f'gateway_worker_connections{{worker="{worker}"}}')
+        for worker in (1, 2)
+    ]
+    assert sum(spread) == 32
+    assert min(spread) >= 8, spread
+    for _, writer in kept:
+        writer.close()
+
+
+async def test_one_admin_listener_keeps_strangers_out_for_all(crew, settings):
+    settings["admin"]["tokens"] = [digest(TOKEN)]
+    crew.configure(settings)
+    await crew.start()
+    shows = f"Authorization: Bearer {TOKEN}"
+    for path in ("/livez", "/readyz", "/keys"):
+        assert await crew.page(path) == (401, None)
+        assert (await crew.page(path, shows))[0] == 200
+    other = {**settings, "admin": {**settings["admin"], "tokens": [digest(OTHER)]}}
+    await crew.reload(other)
+    assert (await crew.page("/readyz", shows))[0] == 401
+    assert (await crew.page("/readyz", f"Authorization: Bearer {OTHER}"))[0] == 200
 
 
 class Kept:
@@ -188,7 +223,9 @@ async def test_a_killed_worker_costs_its_own_exchanges_and_is_soon_back(
     async with asyncio.TaskGroup() as tasks:
         for each in callers:
             tasks.create_task(each.call_until(over))
-        await until(lambda: len(wallet.arrived) > 300, "no load")
+        await until(
+            lambda: len(wallet.arrived) > 300 and crew.used_workers == {1, 2}, "no load"
+        )
         counted = await crew.metric(VERIFIED)
         victim = crew.workers[2]
         os.kill(victim, signal.SIGKILL)
@@ -233,6 +270,20 @@ def noted_in(folder):
     assert verified.returncode == 0, verified.stdout + verified.stderr
     lines = (folder / "audit.jsonl").read_text().splitlines()
     return Counter(json.loads(line)["what"] for line in lines)
+
+
+async def test_one_that_keeps_dying_is_replaced_ever_more_slowly(crew, settings):
+    crew.configure(settings)
+    await crew.start()
+    for _ in range(3):
+        os.kill(crew.workers[1], signal.SIGKILL)
+        await until(lambda: set(crew.workers) == {2}, "it lives")
+        await until(lambda: set(crew.workers) == {1, 2}, "it is not back")
+    starts = [e for e in crew.seen("worker_started") if e["worker"] == 1][1:]
+    ends = crew.seen("worker_died")
+    pauses = [_moment(s) - _moment(e) for s, e in zip(starts, ends, strict=True)]
+    assert pauses[1] > timedelta(seconds=0.5)
+    assert pauses[2] > timedelta(seconds=1)
 
 
 def _moment(event):
@@ -428,8 +479,7 @@ async def test_a_rate_holds_over_all_workers_exactly_and_over_a_reload(crew, set
     crew.caller = crew.caller.known_by(TOKEN)
     statuses = Counter(got.status for got in await crew.ask_all(50))
     assert statuses == {200: 20, 429: 30}
-    used = {each["worker"] for each in crew.seen("partner_key_first_used")}
-    assert used == {1, 2}, "both took from it"
+    assert crew.used_workers == {1, 2}, "both took from it"
     await crew.reload({**settings, "policy": "enforce"})
     assert {got.status for got in await crew.ask_all()} == {429}
     os.kill(crew.workers[1], signal.SIGKILL)
