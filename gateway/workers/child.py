@@ -18,6 +18,9 @@ _BEATS: Final = 10
 """So many without an answer, and a worker hangs. They are counted, not timed: where
 the whole machine stood still, nobody hangs."""
 
+_LEAVE_S: Final = 5.0
+"""For a process to be gone that talks no more."""
+
 _START_S: Final = 30.0
 """For a worker to serve. Its keyrings are read by then, or said to be out of reach."""
 
@@ -140,9 +143,9 @@ class Child:
         _ = self._orders.give(Verb.CUT)
 
     def _left(self) -> None:
-        """See that it ends: who does not talk cannot be told to."""
+        """See that it ends, by itself or not: who does not talk cannot be told to."""
         self._over.set()
-        self.kill()
+        asyncio.get_running_loop().call_later(_LEAVE_S, self.kill)
 
     async def _begin(self, given: Given) -> None:
         try:

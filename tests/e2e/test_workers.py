@@ -98,10 +98,13 @@ async def crew(tmp_path, partner_key, platform_key):
     gateway = Crew(tmp_path)
     write_ring(tmp_path / "ring", partner_key, platform_key)
     yield gateway
-    if getattr(gateway, "process", None) is not None:
-        workers = gateway.workers.values()
-        await gateway.stop(signal.SIGKILL)
-        await until(lambda: not any(map(lives, workers)), "a worker outlives it", 30)
+    if gateway.process.returncode is None:
+        try:
+            assert await gateway.stop() == 0
+        finally:
+            await gateway.stop(signal.SIGKILL)
+    workers = gateway.workers.values()
+    await until(lambda: not any(map(lives, workers)), "a worker outlives it", 30)
 
 
 def lives(pid):
