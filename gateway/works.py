@@ -101,7 +101,7 @@ class Works(ABC):
                 self._tasks = tasks
                 cut = await self._serve()
         except* SetupError as errors:
-            failure = next(e for e in errors.exceptions if isinstance(e, SetupError))
+            failure = failure_of(errors)
         await asyncio.to_thread(self._homes.close)
         if failure is not None:
             raise failure
@@ -358,7 +358,7 @@ async def audited(trail: Trail | None, settings: Settings) -> AsyncIterator[None
     try:
         yield
     except* SetupError as errors:
-        trail.note("stopped", reason=str(errors.exceptions[0]))
+        trail.note("stopped", reason=str(failure_of(errors)))
         raise
     finally:
         await asyncio.to_thread(trail.close)
@@ -384,6 +384,12 @@ def note_refusal(telemetry: Telemetry, reason: str, in_use: Settings) -> None:
     telemetry.audit.note(
         "configuration_refused", reason=reason, source=digest_of(in_use)
     )
+
+
+def failure_of(errors: ExceptionGroup[SetupError]) -> SetupError:
+    """Give the first error of a group, however deep in it."""
+    first = errors.exceptions[0]
+    return failure_of(first) if isinstance(first, ExceptionGroup) else first
 
 
 def check_fixed(before: Settings, settings: Settings) -> None:

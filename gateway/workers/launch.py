@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _PROGRAM: Final = """\
+# a worker of gateway serve
 import sys
 sys.path[:] = sys.argv.pop(1).split("\\n")
 from gateway.cli.worker import main

@@ -5,7 +5,7 @@ audit log and that of the admin listener, if they are configured.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final, TextIO
@@ -15,7 +15,7 @@ from gateway.edge.admin import admin_server
 from gateway.edge.connection import Server
 from gateway.edge.listener import Listener, address_of, bound, listening
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
-from gateway.errors import GatewayError, SetupError
+from gateway.errors import SetupError
 from gateway.observer import Telemetry
 from gateway.plant import CLOCK
 from gateway.preflight import listener_tls
@@ -30,6 +30,7 @@ from gateway.works import (
     audit_problems,
     audited,
     check_fixed,
+    failure_of,
     heed_signals,
     note_refusal,
     note_reload,
@@ -93,7 +94,7 @@ class Supervisor:
         """
         keep_small_buffers()
         tell_loop_errors(self._telemetry)
-        failure: GatewayError | None = None
+        failure: SetupError | None = None
         cut = 0
         try:
             async with (
@@ -101,8 +102,8 @@ class Supervisor:
                 asyncio.TaskGroup() as self._tasks,
             ):
                 cut = await self._serve()
-        except* GatewayError as errors:
-            failure = _failure_of(errors)
+        except* SetupError as errors:
+            failure = failure_of(errors)
         finally:
             self._memory.close()
         if failure is not None:
@@ -253,7 +254,7 @@ class Supervisor:
             self._standing.restarts[number] += 1
             try:
                 await self._start(number)
-            except GatewayError as error:
+            except SetupError as error:
                 self._telemetry.events.event(
                     "worker_not_started", worker=number, reason=error.detail
                 )
@@ -265,8 +266,7 @@ class Supervisor:
         """Start a worker with the settings in use.
 
         Raises:
-            SetupError: it cannot serve.
-            WorkerEnded: it ended before it served.
+            SetupError: it cannot serve, or ended before it did.
         """
         async with self._places[number]:
             child = await Child.start(
@@ -391,17 +391,3 @@ def _admin_tls(settings: Settings, telemetry: Telemetry) -> Certificates | None:
         partial(listener_tls, "admin.tls", tls, required=not settings.admin.tokens),
         telemetry,
     )
-
-
-def _failure_of(errors: ExceptionGroup[GatewayError]) -> GatewayError:
-    """Give the first of them: that a worker just ended says less than why one did."""
-    found = list(_flat(errors))
-    return next((each for each in found if isinstance(each, SetupError)), found[0])
-
-
-def _flat(errors: ExceptionGroup[GatewayError]) -> Iterator[GatewayError]:
-    for each in errors.exceptions:
-        if isinstance(each, ExceptionGroup):
-            yield from _flat(each)
-        else:
-            yield each
