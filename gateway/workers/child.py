@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final, Self
 
-from gateway.errors import GatewayError, SetupError
+from gateway.errors import SetupError
 from gateway.workers.channel import Answer, EndedError, Given, Orders, Verb, opened
 from gateway.workers.launch import launch
 from gateway.workers.standing import Told
@@ -23,10 +23,6 @@ _LEAVE_S: Final = 5.0
 
 _START_S: Final = 30.0
 """For a worker to serve. Its keyrings are read by then, or said to be out of reach."""
-
-
-class WorkerEnded(GatewayError):
-    """A worker ended before it served."""
 
 
 class Child:
@@ -58,8 +54,7 @@ class Child:
         """Start a process and wait until it serves.
 
         Raises:
-            SetupError: it cannot, and says why.
-            WorkerEnded: it ended, or did not serve in time.
+            SetupError: it cannot, and says why; or it ended, or took too long.
         """
         child = cls(number, on_told)
         ours, its = socket.socketpair()
@@ -156,11 +151,11 @@ class Child:
                 self._take(await self._orders.give(Verb.TELL))
         except TimeoutError:
             msg = f"worker {self.number} did not serve within {_START_S:g} s"
-            raise WorkerEnded(msg) from None
+            raise SetupError(msg) from None
         except EndedError:
             status = await self.process.wait()
             msg = f"worker {self.number} ended before it served, {ending(status)}"
-            raise WorkerEnded(msg) from None
+            raise SetupError(msg) from None
 
     def _tell(self) -> "asyncio.Future[Answer]":
         answer = self._orders.give(Verb.TELL)

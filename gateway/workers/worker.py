@@ -17,7 +17,7 @@ from gateway.observer import Telemetry
 from gateway.sharing import Buckets, Crowds, Memory, SharedBucket, Slots, part_of
 from gateway.workers.channel import Answer, Answers, Given, Order, Verb, opened
 from gateway.workers.streams import at_once
-from gateway.works import Works, runner_of, where
+from gateway.works import Works, failure_of, runner_of, where
 
 
 class Shares:
@@ -170,10 +170,7 @@ class Worker:
         try:
             cut = await self._serve(start, start.given)
         except* SetupError as errors:
-            failure = errors.exceptions[0]
-            while isinstance(failure, ExceptionGroup):
-                failure = failure.exceptions[0]
-            self._answers.answer(start, problem=str(failure))
+            self._answers.answer(start, problem=failure_of(errors).detail)
         if self._to_drain is not None:
             self._answers.answer(self._to_drain, cut=cut)
         self._answers.channel.close()

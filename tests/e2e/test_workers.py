@@ -289,6 +289,31 @@ async def test_one_that_keeps_dying_is_replaced_ever_more_slowly(crew, settings)
     assert pauses[2] > timedelta(seconds=1)
 
 
+async def test_one_that_is_killed_while_it_starts_is_started_again(crew, settings):
+    crew.configure(settings)
+    await crew.start()
+    os.kill(crew.workers[1], signal.SIGKILL)
+    known = set(crew.workers.values())
+    async with asyncio.timeout(10):
+        while not (young := children_of(crew.process.pid) - known):  # noqa: ASYNC110 - of a process
+            await asyncio.sleep(0)
+    os.kill(young.pop(), signal.SIGKILL)
+    await until(lambda: crew.seen("worker_not_started"), "it started")
+    assert (
+        "ended before it served, by signal 9"
+        in (crew.seen("worker_not_started")[0]["reason"])
+    )
+    await until(lambda: set(crew.workers) == {1, 2}, "it is not back")
+    assert {got.status for got in await crew.ask_all()} == {200}
+
+
+def children_of(pid):
+    """Give the processes that this one started and that run."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    found = {int(each) for file in files for each in file.read_text().split()}
+    return {each for each in found if lives(each)}
+
+
 def _moment(event):
     return datetime.fromisoformat(event["time"])
 
