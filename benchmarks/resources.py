@@ -15,7 +15,7 @@ from benchmarks.load import load
 from benchmarks.process import family, module, resident_mib, running
 from benchmarks.report import Bound
 from benchmarks.sample import KIB, TARGET, request_body
-from benchmarks.subjects import Subject, config, gateway, is_ready, until_ready
+from benchmarks.subjects import Subject, config, gateway, serving, until_ready
 
 _IDLE = 1000
 
@@ -114,7 +114,7 @@ def _kill_one(subject: Subject, workers: set[int], back: list[float]) -> None:
     while time.perf_counter() < started + 4:
         present = set(family(subject.pid)[1:])
         replaced = victim not in present and len(present) >= len(workers)
-        if replaced and is_ready(subject.admin_port):
+        if replaced and serving(subject.admin_port) == len(workers):
             back.append(time.perf_counter() - started)
             return
         time.sleep(0.01)

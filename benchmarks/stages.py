@@ -24,11 +24,11 @@ from yarl import URL
 from benchmarks.floor import Floor
 from benchmarks.sample import CLIENT_ID, KIB, TARGET, Keys, answer, request_body
 from gateway.access.admission import Admission, Limits, Loan, Quota
-from gateway.app import Telemetry
 from gateway.events import ExchangeRecord
 from gateway.keys.backends.pem import FileKey
 from gateway.keys.keyring import Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
+from gateway.observer import Telemetry
 from gateway.plant import CLOCK, ENTROPY
 from gateway.protocol import (
     Freshness,

@@ -1,6 +1,7 @@
 """What is measured: this gateway, and peers that do the same cryptography."""
 
 import http.client
+import re
 import shutil
 import socket
 import subprocess
@@ -177,6 +178,20 @@ def until_open(port: int, within_s: float = 20.0) -> None:
 
 def is_ready(admin: int) -> bool:
     return _status(admin, "/readyz") == 200
+
+
+def serving(admin: int) -> int:
+    """Give how many workers serve."""
+    connection = http.client.HTTPConnection("127.0.0.1", admin, timeout=2)
+    try:
+        connection.request("GET", "/metrics")
+        text = connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+    found = re.search(r"^gateway_workers (\d+)", text, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _is_open(port: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 from gateway import config
 from gateway.access.admission import Limits, Quota
 from gateway.access.callers import Caller, Callers
-from gateway.access.policy import Permits, Policy
+from gateway.access.policy import NewBucket, Permits, Policy
 from gateway.access.rates import Rate
 from gateway.audit.file import AuditFile
 from gateway.audit.opening import seal_of
@@ -85,6 +85,8 @@ class Plant:
         listener: is told of keyrings, certificates, canaries and breakers.
         before: the plant that this one is to replace. No keyring may be older than
             the one it uses, and the listener hears nothing until `tell`.
+        new_bucket: makes the buckets of callers' rates, where several processes
+            share them.
     """
 
     def __init__(
@@ -94,6 +96,8 @@ class Plant:
         homes: Homes,
         listener: PlantListener,
         before: "Plant | None" = None,
+        *,
+        new_bucket: NewBucket | None = None,
     ) -> None:
         self.settings = settings
         self.policy: Policy | None = None
@@ -102,6 +106,7 @@ class Plant:
         self._memory = memory
         self._listener = listener
         self._policy_before = before.policy if before else None
+        self._new_bucket = new_bucket
         self._ending = asyncio.Event()
         self._started: asyncio.Future[Service] = (
             asyncio.get_running_loop().create_future()
@@ -316,6 +321,7 @@ class Plant:
             mode=self.settings.policy,
             monotonic=CLOCK.monotonic,
             before=before,
+            new_bucket=self._new_bucket,
         )
 
     def _listener_tls(

@@ -10,7 +10,7 @@ same `forbidden`, in the same words.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol, TypeAlias
 
 from gateway.access.callers import Callers, Credentials
 from gateway.access.rates import Bucket, Rate
@@ -48,6 +48,21 @@ class Permits:
     rate: Rate | None = None
 
 
+class Taking(Protocol):
+    """A bucket: this process's own, or one that several share."""
+
+    rate: Rate
+
+    def take(self, now: float) -> float:
+        """Take one. Gives 0, or after how many seconds there will be one."""
+        ...
+
+
+NewBucket: TypeAlias = Callable[[str, Rate], Taking]
+"""Makes the bucket of a caller's rate, and keeps by itself what a reload does not
+change."""
+
+
 class Policy:
     """Who may call what, and how often.
 
@@ -59,9 +74,10 @@ class Policy:
         monotonic: gives seconds that never go back.
         before: the policy this one replaces: rates that stay the same go on from
             where they are.
+        new_bucket: makes buckets, where they are not this process's own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its ports
         self,
         routes: Routes,
         callers: Callers,
@@ -70,14 +86,19 @@ class Policy:
         mode: Mode,
         monotonic: Callable[[], float],
         before: "Policy | None" = None,
+        new_bucket: NewBucket | None = None,
     ) -> None:
         self._routes = routes
         self._callers = callers
         self._permits = permits
         self._enforced = mode is Mode.ENFORCE
         self._monotonic = monotonic
-        self._buckets = {
-            name: _bucket(name, each.rate, monotonic(), before)
+        self._buckets: dict[str, Taking] = {
+            name: (
+                new_bucket(name, each.rate)
+                if new_bucket
+                else _bucket(name, each.rate, monotonic(), before)
+            )
             for name, each in permits.items()
             if each.rate is not None
         }
@@ -158,6 +179,6 @@ class Policy:
             raise error
 
 
-def _bucket(name: str, rate: Rate, now: float, before: Policy | None) -> Bucket:
+def _bucket(name: str, rate: Rate, now: float, before: Policy | None) -> Taking:
     known = before._buckets.get(name) if before else None  # noqa: SLF001 - its own kind
     return known if known is not None and known.rate == rate else Bucket(rate, now)

@@ -1,6 +1,7 @@
 """Rates: a token bucket per caller."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +17,32 @@ class Rate:
     burst: int
 
 
+class Level(NamedTuple):
+    """How full a bucket was, and when; in monotonic seconds."""
+
+    tokens: float
+    at: float
+
+    def at_moment(self, now: float, rate: Rate) -> "Level":
+        """Give the level of a later moment."""
+        gained = max(now - self.at, 0.0) * rate.per_second
+        return Level(min(self.tokens + gained, float(rate.burst)), now)
+
+    def wait_s(self, rate: Rate) -> float:
+        """Give after how many seconds there is a token; 0 where there is one."""
+        return max(1.0 - self.tokens, 0.0) / rate.per_second
+
+    def less_one(self) -> "Level":
+        """Give the level once a token was taken."""
+        return Level(self.tokens - 1.0, self.at)
+
+
 class Bucket:
     """Lets `rate.burst` through at once and `rate.per_second` in the long run."""
 
     def __init__(self, rate: Rate, now: float) -> None:
         self.rate = rate
-        self._level = float(rate.burst)
-        self._at = now
+        self._level = Level(float(rate.burst), now)
 
     def take(self, now: float) -> float:
         """Take one. Gives 0, or after how many seconds there will be one.
@@ -30,10 +50,8 @@ class Bucket:
         Args:
             now: monotonic seconds.
         """
-        gained = max(now - self._at, 0.0) * self.rate.per_second
-        self._level = min(self._level + gained, float(self.rate.burst))
-        self._at = now
-        if self._level >= 1.0:
-            self._level -= 1.0
-            return 0.0
-        return (1.0 - self._level) / self.rate.per_second
+        self._level = self._level.at_moment(now, self.rate)
+        wait_s = self._level.wait_s(self.rate)
+        if not wait_s:
+            self._level = self._level.less_one()
+        return wait_s

@@ -15,6 +15,9 @@ signals:
 One JSON line per exchange goes to standard output, one per event of the gateway
 itself to standard error. Health and metrics: /livez, /readyz and /metrics on the
 admin listener. A change in a keyring's folder is taken up by itself.
+
+With `workers: N` in the configuration this process starts N others, which serve, and
+replaces one that ends. Signals are for this process alone.
 """
 
 import argparse
@@ -23,18 +26,23 @@ import errno
 import gc
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
 from gateway import config
 from gateway.app import Gateway
 from gateway.cli.options import add_config, environment
+from gateway.config import Settings
 from gateway.errors import SetupError
 from gateway.hardening import check_libraries, leave_no_trace
 from gateway.threads import Threads
+
+if TYPE_CHECKING:
+    from gateway.workers.supervisor import Supervisor
 
 _COLLECT_EVERY: Final = (50_000, 50, 100)
 """New objects, then collections of the young, then of the middle; Python's own are
@@ -56,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 1 if runner.run(_serve(arguments.config)) else 0
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Look for garbage in cycles seldom.
 
     An exchange leaves hardly any, and looking for it among all that lives as long as
@@ -70,21 +78,30 @@ def _collect_seldom() -> None:
 async def _serve(file: Path) -> int:
     """Serve until the end. Gives how many requests were cut off."""
     asyncio.get_running_loop().set_default_executor(Threads())
-    load = partial(config.load, file, environment())
-    gateway = Gateway(
-        load(),
-        load,
-        stdout=sys.stdout,
-        stderr=sys.stderr,
-        environment=environment(),
-    )
+    gateway = _gateway(partial(config.load, file, environment()))
     gateway.handle_signals()
-    _collect_seldom()
+    collect_seldom()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # held since the start
     try:
         return await gateway.run()
     except SetupError as error:
         raise _advised(error, file) from error.__cause__
+
+
+def _gateway(load: Callable[[], Settings]) -> "Gateway | Supervisor":
+    """Make what is to run in this process."""
+    settings = load()
+    if settings.processes > 1:
+        from gateway.workers.supervisor import Supervisor
+
+        return Supervisor(settings, load, stderr=sys.stderr)
+    return Gateway(
+        settings,
+        load,
+        stdout=sys.stdout,
+        stderr=sys.stderr,
+        environment=environment(),
+    )
 
 
 def _advised(error: SetupError, file: Path) -> SetupError:

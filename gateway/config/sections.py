@@ -1,5 +1,6 @@
 """The sections of config.yaml. Its keys are the contract; see docs/operations.md."""
 
+import os
 from enum import StrEnum
 from math import ceil
 from typing import Annotated
@@ -25,6 +26,7 @@ from gateway.config.values import (
     Target,
     TokenDigest,
     TokenDigests,
+    Workers,
     is_never_public,
 )
 from gateway.documents import Section
@@ -207,11 +209,19 @@ class Settings(Section):
 
     inbound: Inbound = Inbound()
     admin: Admin = Admin()
+    workers: Workers = 1
     clients: tuple[Client, ...] = Field(min_length=1)
     routes: tuple[Route, ...] = Field(min_length=1)
     callers: tuple[Caller, ...] = ()
     policy: Mode = Mode.ENFORCE
     audit: Audit | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many workers that is here."""
+        if isinstance(self.workers, int):
+            return self.workers
+        return len(os.sched_getaffinity(0))
 
     @property
     def room_for_bodies(self) -> int:

@@ -33,6 +33,9 @@ _UNIX: Final = "unix:"
 _MAX_UNIX_PATH: Final = 107
 """What Linux has room for in a socket's address."""
 
+AUTO: Final = "auto"
+_COUNT: Final = re.compile(r"[0-9]{1,4}")
+_MAX_WORKERS: Final = 256
 _DIGEST: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _SAN: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _CONTENT_TYPE: Final = re.compile(r"[\x21-\x7e]+/[\x21-\x7e]+(; ?[\x21-\x7e]+)?")
@@ -185,6 +188,17 @@ def _path(text: str) -> str:
     return text
 
 
+def _workers(value: object) -> int | str:
+    """Read a number of processes, or `auto`."""
+    text = str(value)
+    if text == AUTO:
+        return AUTO
+    if not _COUNT.fullmatch(text) or not 1 <= int(text) <= _MAX_WORKERS:
+        msg = f"must be a whole number from 1 to {_MAX_WORKERS}, or {AUTO}"
+        raise ValueError(msg)
+    return int(text)
+
+
 def _offset(text: object) -> timezone:
     found = _OFFSET.fullmatch(str(text))
     if found is None or int(found[2]) > 14 or int(found[3]) > 59:
@@ -244,6 +258,7 @@ TokenDigests = Annotated[
     BeforeValidator(_digests),
     Field(min_length=1, max_length=2),
 ]
+Workers = Annotated[int | str, PlainValidator(_workers)]
 SubjectName = Annotated[str, AfterValidator(_subject_name)]
 Target = Annotated[str, AfterValidator(_path)]
 Origin = Annotated[str, AfterValidator(_origin)]

@@ -1,7 +1,7 @@
 """Health, metrics and keys for operators, on a listener of their own."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -15,12 +15,18 @@ _WRITE_S: Final = 30.0
 """For whoever asks to take the answer."""
 
 
+async def _nothing() -> None:
+    """Have what the pages need already."""
+
+
 def admin_server(
     reasons: Callable[[], list[str]],
     warnings: Callable[[], list[str]],
     metrics: Callable[[], bytes],
     keys: Callable[[], dict[str, object]],
     tokens: Callable[[], Sequence[bytes]],
+    *,
+    gather: Callable[[], Awaitable[None]] = _nothing,
 ) -> Server:
     """Make the admin listener's server.
 
@@ -32,15 +38,11 @@ def admin_server(
         tokens: gives the SHA-256 of each token that opens these pages; none where
             the listener itself keeps strangers out. A certificate that TLS verified
             opens them too.
+        gather: is awaited before a page that tells what is so at the moment.
     """
 
     def livez() -> Response:
         return _json({"live": True})
-
-    def readyz() -> Response:
-        why = reasons()
-        body = {"ready": not why, "reasons": why, "warnings": warnings()}
-        return _json(body, HTTPStatus.SERVICE_UNAVAILABLE if why else HTTPStatus.OK)
 
     def expose() -> Response:
         headers = {"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
@@ -48,31 +50,38 @@ def admin_server(
 
     pages: dict[str, Callable[[], Response]] = {
         "/livez": livez,
-        "/readyz": readyz,
+        "/readyz": lambda: _readiness(reasons(), warnings()),
         "/metrics": expose,
         "/keys": lambda: _json(keys()),
     }
 
-    def answer(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         if not _may_ask(request, tokens()):
             headers = {"WWW-Authenticate": "Bearer"}
             return Response(status=HTTPStatus.UNAUTHORIZED, headers=headers)
-        return _page(request, pages)
+        page = pages.get(request.target.partition("?")[0])
+        if page is None or request.method not in ("GET", "HEAD"):
+            return _no_page(known=page is not None)
+        if page is not livez:
+            await gather()
+        return page()
 
     async def handle(request: Request) -> None:
-        await request.wire.deliver(request, answer(request), _WRITE_S)
+        await request.wire.deliver(request, await answer(request), _WRITE_S)
 
     return Server(handle, lambda _: Response(status=HTTPStatus.BAD_REQUEST))
 
 
-def _page(request: Request, pages: Mapping[str, Callable[[], Response]]) -> Response:
-    page = pages.get(request.target.partition("?")[0])
-    if page is None:
+def _readiness(reasons: list[str], warnings: list[str]) -> Response:
+    body = {"ready": not reasons, "reasons": reasons, "warnings": warnings}
+    return _json(body, HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK)
+
+
+def _no_page(*, known: bool) -> Response:
+    if not known:
         return Response(status=HTTPStatus.NOT_FOUND)
-    if request.method not in ("GET", "HEAD"):
-        allow = {"Allow": "GET, HEAD"}
-        return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
-    return page()
+    allow = {"Allow": "GET, HEAD"}
+    return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
 
 
 def _may_ask(request: Request, tokens: Sequence[bytes]) -> bool:

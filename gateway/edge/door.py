@@ -3,7 +3,9 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from gateway.edge.connection import Connection, Server
@@ -13,8 +15,27 @@ BACKLOG: Final = 128
 _HANDSHAKE_S: Final = 10.0
 """For TLS to come about; asyncio's own bound is a minute."""
 
+_GIVEN_WAY_S: Final = 0.002
+"""For another process to take a connection."""
+
+_TOLD_S: Final = 0.1
+"""Between two times that other processes are told how many connections there are."""
+
 _PAUSE_S: Final = 1.0
 """Where the system has no descriptor left, which it says until there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Sockets that listen already, for several processes.
+
+    Attributes:
+        sockets: the sockets.
+        gives_way: as `Door` takes it.
+    """
+
+    sockets: tuple[socket.socket, ...]
+    gives_way: Callable[[int], bool]
 
 
 class Door:
@@ -27,6 +48,10 @@ class Door:
         server: makes a protocol of each, and says how many there may be.
         sockets: where they come from; the door closes them.
         tls: the settings of connections; None for plain ones.
+        gives_way: where other processes take connections from the same sockets, is
+            told how many this one has, and gives whether another has fewer. Then
+            that one may go first; and one is taken at a time, so that a burst is
+            spread over all.
     """
 
     def __init__(
@@ -34,20 +59,28 @@ class Door:
         server: Server,
         sockets: Iterable[socket.socket],
         tls: ssl.SSLContext | None,
+        *,
+        gives_way: Callable[[int], bool] | None = None,
     ) -> None:
         self._server = server
         self._sockets = tuple(sockets)
         self._tls = tls
+        self._gives_way = gives_way
         self._loop = asyncio.get_running_loop()
         self._beginning: set[asyncio.Task[None]] = set()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
+        self._left = 1
+        self._telling: asyncio.TimerHandle | None = None
         for each in self._sockets:
             self._open(each)
+        self._tell_crowd()
 
     def close(self) -> None:
         """Take no connection any more; those that began go on."""
         for pause in self._pauses.values():
             pause.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
         for each in self._sockets:
             if each.fileno() >= 0:
                 self._loop.remove_reader(each)
@@ -64,8 +97,34 @@ class Door:
         self._loop.add_reader(listening, self._take, listening)
 
     def _take(self, listening: socket.socket) -> None:
+        """Take what has come, or let another process take it."""
+        if self._gives_way is None:
+            self._take_some(listening, BACKLOG)
+        elif self._gives_way(self._server.open):
+            self._loop.remove_reader(listening)
+            self._later(listening, _GIVEN_WAY_S, partial(self._take_left, listening))
+        else:
+            self._left = 1
+            self._take_some(listening, 1)
+            self._gives_way(self._server.open)  # it has one more, and says so
+
+    def _take_left(self, listening: socket.socket) -> None:
+        """Take one that others left; twice as many each time that they leave any."""
+        assert self._gives_way is not None  # noqa: S101
+        self._open(listening)
+        self._take_some(listening, self._left)
+        self._left = min(2 * self._left, BACKLOG)
+        self._gives_way(self._server.open)
+
+    def _tell_crowd(self) -> None:
+        """Tell the others how many connections there are, also when some have ended."""
+        if self._gives_way is not None:
+            self._gives_way(self._server.open)
+            self._telling = self._loop.call_later(_TOLD_S, self._tell_crowd)
+
+    def _take_some(self, listening: socket.socket, most: int) -> None:
         """Take what has come, but not for ever: others have their turn, too."""
-        for _ in range(BACKLOG):
+        for _ in range(most):
             try:
                 connection, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -79,7 +138,12 @@ class Door:
         context = {"message": "no connection could be taken", "exception": error}
         self._loop.call_exception_handler(context)
         self._loop.remove_reader(listening)
-        self._pauses[listening] = self._loop.call_later(_PAUSE_S, self._open, listening)
+        self._later(listening, _PAUSE_S, partial(self._open, listening))
+
+    def _later(
+        self, listening: socket.socket, delay: float, act: Callable[[], None]
+    ) -> None:
+        self._pauses[listening] = self._loop.call_later(delay, act)
 
     def _admit(self, connection: socket.socket) -> None:
         if self._server.is_full:

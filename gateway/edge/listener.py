@@ -5,13 +5,18 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import (
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.edge.connection import Server
-from gateway.edge.door import BACKLOG, Door
+from gateway.edge.door import BACKLOG, Door, Shared
 from gateway.edge.reasons import reason_of
 from gateway.errors import SetupError
 
@@ -45,6 +50,7 @@ async def listening(
     *,
     setting: str,
     tls: ssl.SSLContext | None = None,
+    shared: Shared | None = None,
 ) -> AsyncIterator[Listener]:
     """Listen until the end, then close every connection.
 
@@ -53,23 +59,56 @@ async def listening(
         where: host and port to bind to, port 0 for a free one; or a Unix socket.
         setting: where the address stands in the configuration, for the error.
         tls: the settings of connections; None for plain ones.
+        shared: sockets that listen there already, for several processes.
 
     Raises:
         SetupError: the address cannot be bound.
     """
     try:
-        with _told(setting, where):
-            sockets = await _bind(where)
-        ours = _identity(where)
-        door = Door(server, sockets, tls)
-        try:
-            yield Listener(_address(_bound(sockets[0], where)), door)
-        finally:
-            await door.end()
-            if isinstance(where, Path) and ours == _identity(where):
-                await asyncio.to_thread(where.unlink, missing_ok=True)
+        async with AsyncExitStack() as stack:
+            sockets = (
+                shared.sockets
+                if shared
+                else await stack.enter_async_context(bound(where, setting=setting))
+            )
+            gives_way = shared.gives_way if shared else None
+            door = Door(server, sockets, tls, gives_way=gives_way)
+            stack.push_async_callback(door.end)
+            yield Listener(address_of(sockets, where), door)
     finally:
         await server.end()
+
+
+@asynccontextmanager
+async def bound(
+    where: tuple[str, int] | Path, *, setting: str
+) -> AsyncIterator[list[socket.socket]]:
+    """Have sockets that listen, until the end of the block.
+
+    Whoever closes them before listens no more, unless another process has them, too.
+
+    Args:
+        where: as `listening` takes it.
+        setting: where the address stands in the configuration, for the error.
+
+    Raises:
+        SetupError: the address cannot be bound.
+    """
+    with _told(setting, where):
+        sockets = await _bind(where)
+    ours = _identity(where)
+    try:
+        yield sockets
+    finally:
+        for each in sockets:
+            each.close()
+        if isinstance(where, Path) and ours == _identity(where):
+            await asyncio.to_thread(where.unlink, missing_ok=True)
+
+
+def address_of(sockets: Sequence[socket.socket], where: tuple[str, int] | Path) -> str:
+    """Give what sockets listen on: the real port, also where 0 was asked for."""
+    return _address(_bound(sockets[0], where))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from prometheus_client.exposition import generate_latest
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
+from gateway.telemetry.merging import Told, told
 from gateway.telemetry.series import Counts, Levels, Times
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -254,6 +255,10 @@ class Metrics:
     def expose(self) -> bytes:
         """Give all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
+
+    def told(self) -> Told:
+        """Give all metrics as they are now, to be put together with others'."""
+        return told(self._registry)
 
     def _counter(self, name: str, text: str, labels: str) -> Counter:
         return Counter(name, text, labels.split(), registry=self._registry)

@@ -391,7 +391,7 @@ async def test_a_body_that_does_not_arrive_while_the_gateway_drains_is_refused(
     house, monkeypatch
 ):
     """It is told that nothing was sent; a rolling restart is no defect."""
-    monkeypatch.setattr("gateway.app._MARGIN_S", 0.2)
+    monkeypatch.setattr("gateway.works._MARGIN_S", 0.2)
     reader, writer = await begin(house, BODY, 3)
     house.gateway.stop()
     answer = await read_answer(reader)

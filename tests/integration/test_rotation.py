@@ -415,7 +415,7 @@ async def test_a_reload_does_not_move_a_listener(house):
 async def test_a_plant_that_was_replaced_ends_after_its_last_exchange(
     run_house, monkeypatch
 ):
-    monkeypatch.setattr("gateway.app._MARGIN_S", 0.1)
+    monkeypatch.setattr("gateway.works._MARGIN_S", 0.1)
     quick = {"body_timeout_s": 0.1}
     async with run_house(inbound=quick, route={"timeout_s": 0.1}) as house:
         house.gateway.reload()
@@ -428,7 +428,7 @@ async def test_a_body_that_arrives_after_a_reload_is_carried_out(
     run_house, monkeypatch
 ):
     """It began with the configuration before, which must still be there for it."""
-    monkeypatch.setattr("gateway.app._MARGIN_S", 0)
+    monkeypatch.setattr("gateway.works._MARGIN_S", 0)
     async with run_house(route={"timeout_s": 0.2}) as house:
         reader, writer = await house.caller.connect()
         body = peer.REQUEST_BODY
@@ -446,7 +446,7 @@ async def test_a_configuration_that_was_replaced_is_kept_by_nothing(
     run_house, monkeypatch
 ):
     """Else a key that was destroyed would stay in memory for as long as we run."""
-    monkeypatch.setattr("gateway.app._MARGIN_S", 0)
+    monkeypatch.setattr("gateway.works._MARGIN_S", 0)
     quick = {"body_timeout_s": 0.05}
     async with run_house(inbound=quick, route={"timeout_s": 0.05}) as house:
         first = weakref.ref(house.gateway._plant)

@@ -1,5 +1,6 @@
 """config.yaml: every key, its default, its bounds and what is refused."""
 
+import os
 from datetime import timedelta, timezone
 from pathlib import Path
 
@@ -313,8 +314,22 @@ def test_every_key_is_required_or_has_a_default_that_is_tested_here():
     required = {f"{name}.{key}" for name, own in REQUIRED.items() for key in own}
     assert keys == required | set(DEFAULTS)
     sections = {"inbound", "admin", "clients", "routes", "callers", "policy"}
-    sections |= {"audit"}
+    sections |= {"audit", "workers"}
     assert set(Settings.model_fields) == sections
+
+
+def test_workers_are_a_number_or_as_many_as_there_are_processors(read):
+    assert read(SMALLEST).processes == read(SMALLEST).workers == 1
+    assert read({**SMALLEST, "workers": 3}).processes == 3
+    by_itself = read({**SMALLEST, "workers": "auto"})
+    assert by_itself.workers == "auto"
+    assert by_itself.processes == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("value", [0, -1, 257, 1.5, True, "two", "Auto", [], "1" * 99])
+def test_other_numbers_of_workers_are_refused(refused, value):
+    found = refused({**SMALLEST, "workers": value})
+    assert found == {"workers": "must be a whole number from 1 to 256, or auto"}
 
 
 @pytest.mark.parametrize("key", CLIENT)

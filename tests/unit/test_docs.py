@@ -16,7 +16,9 @@ from gateway.edge.request import _OURS
 from gateway.events import ExchangeRecord
 from gateway.keys.model import KeyState
 from gateway.relay.breaker import BreakerState
+from gateway.telemetry.merging import exposed, read
 from gateway.telemetry.metrics import Metrics
+from gateway.workers.standing import Standing
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md"])
@@ -107,9 +109,10 @@ def test_each_error_code_says_what_an_operator_does(code):
 
 
 def test_each_metric_has_a_row():
-    exposed = re.findall(r"^# TYPE (\w+)", Metrics().expose().decode(), re.MULTILINE)
-    assert exposed
-    for name in exposed:
+    several = exposed(Standing(2).metrics(read(Metrics().told()))).decode()
+    names = re.findall(r"^# TYPE (\w+)", several, re.MULTILINE)
+    assert names
+    for name in names:
         assert f"| `{name}` |" in OPERATIONS
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.access.callers import Caller, Callers, Credentials
 from gateway.access.policy import Mode, Permits, Policy
-from gateway.access.rates import Rate
+from gateway.access.rates import Bucket, Rate
 from gateway.access.tokens import hash_token
 from gateway.errors import (
     Forbidden,
@@ -25,7 +25,7 @@ BEARER = Credentials((f"Bearer {TOKEN}",))
 
 
 class Scene:
-    def __init__(self, mode=Mode.ENFORCE, rate=None, before=None):
+    def __init__(self, mode=Mode.ENFORCE, rate=None, before=None, new_bucket=None):
         self.now = 0.0
         callers = Callers([Caller("catalogue", (hash_token(TOKEN),))])
         permits = {"catalogue": Permits(Routes([SYNC]), rate)}
@@ -36,6 +36,7 @@ class Scene:
             mode=mode,
             monotonic=lambda: self.now,
             before=before and before.policy,
+            new_bucket=new_bucket,
         )
         self.record = ExchangeRecord("e")
 
@@ -100,6 +101,20 @@ def test_a_rate_is_the_callers(scene):
     assert caught.value.retry_after_s == 1.0
     scene.now = 1.0
     scene.decide("/sync")
+
+
+def test_a_bucket_may_be_somebody_elses(scene):
+    bucket, asked = Bucket(Rate(1.0, 1), 0.0), []
+
+    def new_bucket(caller, rate):
+        asked.append((caller, rate))
+        return bucket
+
+    scene = Scene(rate=Rate(1.0, 1), new_bucket=new_bucket)
+    assert asked == [("catalogue", Rate(1.0, 1))]
+    assert bucket.take(0.0) == 0  # by another process
+    with pytest.raises(TooManyRequests):
+        scene.decide("/sync")
 
 
 def test_what_is_refused_costs_nothing_of_the_rate(scene):
