@@ -106,6 +106,8 @@ class Server:
         self.max_head_bytes = max_head_bytes
         self.on_refused = on_refused
         self.connections: set[Connection] = set()
+        self.answering = 0
+        """How many requests are answered at the moment."""
         self.beginning: set[Connection] = set()
         """Those whose TLS is not there yet; they are not among `connections`."""
         self._max_connections = max_connections
@@ -184,7 +186,8 @@ class Connection(asyncio.Protocol):
             response: the answer.
             timeout_s: how long the caller may take.
         """
-        await asyncio.sleep(0)  # so that the answers of this turn are written together
+        if self._server.answering > 1:
+            await asyncio.sleep(0)  # the answers of this turn are written together
         keeps_open = request.keeps_open and not (response.closes or self._ending)
         self._ending, self._answered = not keeps_open, True
         date = _date(int(self._loop.time()))
@@ -335,6 +338,7 @@ class Connection(asyncio.Protocol):
         if parser is None:
             return  # behind the last that is answered
         request.method = parser.get_method().decode("latin-1")
+        request.target = request.raw_target.decode("latin-1")
         request.version = parser.get_http_version()
         request.keeps_open = parser.should_keep_alive()
         if request.version not in _VERSIONS or request.method in _NOT_OF_HTTP:
@@ -343,6 +347,8 @@ class Connection(asyncio.Protocol):
         elif request.headers > _MOST_HEADERS:
             self._parser = None
             self._offer(NotHttp("TooManyHeaders"))
+        elif self._current is None and not self._ending:
+            self._begin(request)
         else:
             self._offer(request)
 
@@ -397,6 +403,7 @@ class Connection(asyncio.Protocol):
             return
         self._current = asked
         self._answered = False
+        self._server.answering += 1
         self._task = self._loop.create_task(self._answer(asked))
 
     async def _answer(self, request: Request) -> None:
@@ -411,6 +418,7 @@ class Connection(asyncio.Protocol):
     def _next(self, request: Request) -> None:
         """Go on behind an answer."""
         self._current = self._task = None
+        self._server.answering -= 1
         if not self._answered:
             self.abort()
         elif self._ending:

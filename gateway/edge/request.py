@@ -145,6 +145,7 @@ class Request:
 
     Attributes:
         raw_target: the request-target's bytes.
+        target: the same, each byte a character.
         version: of HTTP: `1.1` or `1.0`.
         fields: the values of the headers that are read, by their names as `only` has them.
         headers: how many there are.
@@ -155,13 +156,14 @@ class Request:
 
     __slots__ = (
         *("body", "fields", "has_unknown", "headers", "keeps_open", "method"),
-        *("raw_target", "size", "version", "wire"),
+        *("raw_target", "size", "target", "version", "wire"),
     )
 
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self.method = ""
         self.raw_target = b""
+        self.target = ""
         self.version = "1.1"
         self.fields: dict[str, list[str]] = {}
         self.headers = 0
@@ -169,11 +171,6 @@ class Request:
         self.has_unknown = False
         self.keeps_open = False
         self.body = Body(wire)
-
-    @property
-    def target(self) -> str:
-        """The request-target, each byte a character."""
-        return self.raw_target.decode("latin-1")
 
     @property
     def is_old(self) -> bool:
