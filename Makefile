@@ -63,6 +63,8 @@ bench-memory: .venv/bench ## watch the gateway's memory over 300,000 exchanges
 bench-stages: .venv/bench ## show what each part of an exchange costs
 	@$(BIN)/python -m benchmarks.stages
 	@$(BIN)/python -m benchmarks.stages --encrypted
+	@$(BIN)/python -m benchmarks.whole
+	@$(BIN)/python -m benchmarks.whole --encrypted
 
 profile: .venv/bench ## show where the time of an exchange goes
 	@$(BIN)/python -m benchmarks.profile

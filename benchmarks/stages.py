@@ -18,9 +18,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TextIO
 
-from multidict import CIMultiDict
-from yarl import URL
-
 from benchmarks.floor import Floor
 from benchmarks.sample import CLIENT_ID, KIB, TARGET, Keys, answer, request_body
 from gateway.access.admission import Admission, Limits, Loan, Quota
@@ -109,7 +106,7 @@ def stages(keys: Keys, size: int, log: TextIO, *, encrypted: bool) -> list[Stage
     """Give the stages of one kind of exchange, in the order it takes them."""
     partner = FileKey("1", keys.partner)
     platform = PublicKey("1", keys.platform.public_key())
-    ring = _ring(partner, platform)
+    ring = ring_of(partner, platform)
     body = request_body(size)
     sealed = answer(keys, size, encrypted=encrypted)
     received = ReceivedResponse(200, sealed.headers, sealed.body)
@@ -183,20 +180,16 @@ def stages(keys: Keys, size: int, log: TextIO, *, encrypted: bool) -> list[Stage
             if encrypted
             else [Stage("  the result's code (JSON)", lambda: read_result(sealed.body))]
         ),
-        Stage("log line and metrics", lambda: telemetry(_finished(record))),
+        Stage("log line and metrics", lambda: _noted(telemetry, _finished(record))),
         Stage("  log line", lambda: telemetry._exchanges(record)),
         Stage("  metrics", lambda: telemetry.metrics(record)),
         Stage("  clock watch", lambda: telemetry.clocks(record)),
-        Stage("admission, one place", _admitted(Admission(Limits(512))), awaited=True),
-        Stage("memory, one loan", _lent(Quota(1 << 30)), awaited=True),
-        Stage("asyncio.timeout, entered and left", _timed, awaited=True),
-        Stage("asyncio task, made and awaited", _tasked, awaited=True),
-        Stage("yarl URL of the target", lambda: URL("http://127.0.0.1" + TARGET)),
-        Stage("CIMultiDict of the headers", lambda: CIMultiDict(sent.headers)),
+        Stage("admission, one place", _admitted(Admission(Limits(512)))),
+        Stage("memory, one loan", _lent(Quota(1 << 30))),
     ]
 
 
-def _ring(partner: FileKey, platform: PublicKey) -> Keyring:
+def ring_of(partner: FileKey, platform: PublicKey) -> Keyring:
     ours = KeyInfo("1", KeyState.ACTIVE, PARTNER_USES, None, partner.public)
     theirs = KeyInfo("1", KeyState.ACTIVE, PLATFORM_USES, None, platform)
     return Keyring.of(1, [(ours, partner)], [theirs])
@@ -211,6 +204,11 @@ def _finished(record: ExchangeRecord) -> ExchangeRecord:
     record.clock_skew_s, record.result_code = -0.123456, "SUCCESS"
     record.request_bytes = record.response_bytes = KIB
     return record
+
+
+def _noted(telemetry: Telemetry, record: ExchangeRecord) -> None:
+    telemetry(record)
+    telemetry.flush()
 
 
 def _enter(context) -> None:
@@ -228,32 +226,16 @@ def _singles(received: ReceivedResponse) -> None:
         single(received.headers, name)
 
 
-def _admitted(admission: Admission) -> Callable[[], Awaitable[None]]:
-    async def one() -> None:
-        admission.leave(await admission.enter("", "hk"))
-
-    return one
+def _admitted(admission: Admission) -> Callable[[], None]:
+    return lambda: admission.leave(admission.enter_now("", "hk"))
 
 
-def _lent(quota: Quota) -> Callable[[], Awaitable[None]]:
-    async def one() -> None:
+def _lent(quota: Quota) -> Callable[[], None]:
+    def one() -> None:
         with Loan(quota) as loan:
-            await loan.take(KIB)
+            loan.take_now(KIB)
 
     return one
-
-
-async def _timed() -> None:
-    async with asyncio.timeout(10):
-        await _nothing()
-
-
-async def _tasked() -> None:
-    await asyncio.get_running_loop().create_task(_nothing())
-
-
-async def _nothing() -> None:
-    pass
 
 
 async def measure(options: argparse.Namespace) -> None:
