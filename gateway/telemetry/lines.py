@@ -55,11 +55,11 @@ class Lines:
 
     def write_all(self, event: str, every: Iterable[dict[str, object]]) -> None:
         """Write lines of one time, as many at once as a pipe takes whole."""
-        begin = {"time": self._time(), "event": event}
-        together: list[str] = []
+        begin: dict[str, object] = {"time": self._time(), "event": event}
+        together: list[bytes] = []
         size = 0
         for fields in every:
-            line = _line(begin | fields)
+            line = _line({**begin, **fields})
             if together and size + len(line) > _LONGEST:
                 self._write(together)
                 together, size = [], 0
@@ -68,59 +68,63 @@ class Lines:
         if together:
             self._write(together)
 
-    def _write(self, lines: list[str]) -> None:
-        before = "\n" if self._torn else ""  # ends what was cut off
+    def _write(self, lines: list[bytes]) -> None:
+        before = b"\n" if self._torn else b""  # ends what was cut off
         if self._untold:
             told = {"event": "log_lines_dropped", "count": self._untold}
             before += _line({"time": self._time(), **told})
-        both = before + "".join(lines)
+        both = before + b"".join(lines)
         written = self._put(both)
         if written >= len(before):
             self._untold = 0
         if written < len(both):
-            whole = both[len(before) : max(written, len(before))].count("\n")
+            whole = both[len(before) : max(written, len(before))].count(b"\n")
             for _ in lines[whole:]:
                 self._untold += 1
                 self._on_dropped()
         if written:
-            self._torn = both[written - 1] != "\n"
+            self._torn = both[written - 1 : written] != b"\n"
 
     def _time(self) -> str:
         return self._now().isoformat(timespec="milliseconds")
 
-    def _put(self, lines: str) -> int:
+    def _put(self, lines: bytes) -> int:
         """Write this at once. Gives how much of it was written."""
         try:
             if self._descriptor is None:
-                return self._stream.write(lines)
+                return self._stream.write(lines.decode())  # it is ASCII
             if self._room.poll(0):
-                return os.write(self._descriptor, lines.encode())
+                return os.write(self._descriptor, lines)
         except (OSError, ValueError):
             pass
         return 0
 
 
-def _line(fields: dict[str, object]) -> str:
+def _line(fields: dict[str, object]) -> bytes:
     """Give a line of whole JSON, with its texts and lists cut where it is too long."""
     text = _text(fields)
+    if len(text) > _LONGEST:
+        text = _cut(fields)
+    return text + b"\n"
+
+
+def _cut(fields: dict[str, object]) -> bytes:
     named = {name: fields[name] for name in ("time", "event")}
     for most in _MOST:
-        if len(text) <= _LONGEST:
-            break
         short = {name: _shortened(value, most) for name, value in fields.items()}
         text = _text({**short, **named, "shortened": True})
-    if len(text) > _LONGEST:
-        text = _text({**named, "shortened": True})
-    return text + "\n"
+        if len(text) <= _LONGEST:
+            return text
+    return _text({**named, "shortened": True})
 
 
-def _text(fields: dict[str, object]) -> str:
+def _text(fields: dict[str, object]) -> bytes:
     """Give JSON in ASCII: a terminal that shows a log obeys no other characters."""
     try:
         data = orjson.dumps(fields)
     except TypeError:  # half of a surrogate pair, of a name in the file system
-        return json.dumps(fields)
-    return data.decode() if data.isascii() else json.dumps(fields)
+        return json.dumps(fields).encode()
+    return data if data.isascii() else json.dumps(fields).encode()
 
 
 def _shortened(value: object, most: int) -> object:
