@@ -181,7 +181,7 @@ class Inbound:
             record.error = _place_of(error)
             response = _defect(record)
         record.seconds = self._clock.monotonic() - started
-        if self.draining or not request.body.is_whole or request.is_last:
+        if self.draining:
             response.closes = True
         self._memory.add(record.response_bytes)
         record.delivered = False
