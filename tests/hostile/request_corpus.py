@@ -594,7 +594,7 @@ WELCOME = {
     "RTSP/1.0": accepted(
         length(line=f"POST {TARGET} RTSP/1.0"),
         ends=True,
-        differs="llhttp reads RTSP too, and aiohttp does not show it; what is sent on "
+        differs="llhttp reads RTSP too, and does not show it; what is sent on "
         "is the gateway's own HTTP/1.1, with the same body",
     ),
     "RTSP/1.0 of its own method": refused(length(line=f"SETUP {TARGET} RTSP/1.0")),
@@ -667,7 +667,7 @@ def method(text, *headers, code="method_not_allowed", ends=False):
 
 
 def no_method(text):
-    """Give a method that aiohttp's parser does not know."""
+    """Give a method that llhttp does not know."""
     data = request(line=f"{text} {TARGET} HTTP/1.1", body=b"")
     return refused(data, "method_not_allowed", apart="invalid_request")
 
