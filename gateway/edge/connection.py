@@ -9,6 +9,7 @@ answers. Written for this one job: a library's server costs a third of an exchan
 """
 
 import asyncio
+import contextlib
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -37,7 +38,8 @@ _MOST_WAITING: Final = 128
 HTTP has whoever sends ahead send the others again (RFC 9112, 9.3.2)."""
 
 _CUT_S: Final = 0.5
-"""At the end, for requests under way to end by themselves."""
+"""At the end, for requests under way to end by themselves, and then for what was
+written to be sent."""
 
 _LINGER_S: Final = 10.0
 """For a caller to stop sending what is not read any more: closed on at once, it would
@@ -109,6 +111,8 @@ class Server:
         self.connections: set[Connection] = set()
         self.beginning: set[Connection] = set()
         """Those whose TLS is not there yet; they are not among `connections`."""
+        self.lost = asyncio.Event()
+        """Is set for each connection that is at its end."""
         self._max_connections = max_connections
 
     @property
@@ -134,8 +138,19 @@ class Server:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._empty()
         for each in tuple(self.connections):
             each.abort()
+
+    async def _empty(self) -> None:
+        """Wait for what was written, and told as delivered, to be on its way."""
+        for each in tuple(self.connections):
+            each.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CUT_S):
+                while any(each.is_unsent for each in self.connections):
+                    self.lost.clear()
+                    await self.lost.wait()
 
 
 class Connection(asyncio.Protocol):
@@ -174,6 +189,11 @@ class Connection(asyncio.Protocol):
         self._quiet_since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         """Of whatever it is that this waits for and may not wait for for ever."""
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the system has not been given all that was written."""
+        return self._transport.get_write_buffer_size() > 0
 
     async def deliver(
         self, request: Request, response: Response, timeout_s: float
@@ -308,6 +328,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """Note that the caller is gone. What was begun for it is brought to its end."""
         self._server.connections.discard(self)
+        self._server.lost.set()
         self._ending = True
         self._waiting.clear()
         self._parser = None

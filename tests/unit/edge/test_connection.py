@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 import weakref
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
@@ -265,13 +265,11 @@ async def test_who_takes_nothing_is_cut_off_at_last(desk, monkeypatch, how):
     desk.sizes["/a"] = 60_000
     async with serving(desk, idle_s=0.5) as (server, port):
         with caller(port) as sock:
-            (line,) = await connections(server, 1)
-            line._transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_SNDBUF, 4096
-            )
+            (ours,) = await connections(server, 1)
+            small(ours)
             sock.sendall(post("/a"))
-            await asyncio.sleep(0.1)
-            assert line._transport.get_write_buffer_size()
+            await delivered(desk)
+            assert ours._transport.get_write_buffer_size()
             if how == "eof":
                 sock.shutdown(socket.SHUT_WR)
             elif how == "malformed":
@@ -399,6 +397,44 @@ async def test_the_end_of_the_server_ends_what_is_idle_and_what_is_under_way(des
         line.close()
     assert not server.connections
     assert desk.seen == [("/a", 0)]
+
+
+async def test_at_the_end_of_the_server_what_was_written_is_still_sent(desk):
+    """It was told as delivered: the caller takes it, if only as fast as it can."""
+    desk.sizes["/a"] = 60_000
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as ending:
+        async with serving(desk) as (server, port):
+            sock = ending.enter_context(caller(port))
+            (ours,) = await connections(server, 1)
+            small(ours)
+            sock.sendall(post("/a"))
+            await delivered(desk)
+            assert desk.delivered == [True]
+            assert ours._transport.get_write_buffer_size()
+            reading = loop.create_task(all_of(sock))
+        data, was_reset = await reading
+    assert not was_reset
+    assert names(data) == ["/a"]
+
+
+async def test_the_end_of_the_server_waits_for_nobody_for_long(desk):
+    desk.sizes["/a"] = 60_000
+    async with serving(desk) as (server, port):
+        with caller(port) as sock:
+            (ours,) = await connections(server, 1)
+            small(ours)
+            sock.sendall(post("/a"))
+            await delivered(desk)
+            async with asyncio.timeout(5):
+                await server.end()
+            await gone(server)
+
+
+def small(ours):
+    """Let the system take little of what a connection of ours writes."""
+    sock = ours._transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 
 # --- TLS ------------------------------------------------------------------------------
