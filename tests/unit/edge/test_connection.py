@@ -4,6 +4,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import struct
 import weakref
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -28,6 +29,7 @@ class Desk:
         self.gate = asyncio.Event()
         self.gate.set()
         self.sizes = {}
+        self.patience_s = 0.3
 
     async def handle(self, request):
         if request.target == "/unread":
@@ -53,7 +55,9 @@ class Desk:
         await self._give(request, answer)
 
     async def _give(self, request, answer):
-        self.delivered.append(await request.wire.deliver(request, answer, 0.3))
+        self.delivered.append(
+            await request.wire.deliver(request, answer, self.patience_s)
+        )
 
     def refuse(self, cause):
         self.seen.append((str(cause), None))
@@ -238,6 +242,40 @@ async def test_what_waits_is_answered_where_the_caller_closed_its_half(desk):
         assert names(line.data) == [f"/{n}" for n in range(50)]
         await gone(server)
         line.close()
+
+
+# --- answers larger than what is taken at once ---------------------------------------
+
+
+async def test_a_large_answer_is_written_as_its_caller_takes_it(desk):
+    desk.sizes["/a"] = 8 << 20
+    desk.patience_s = 30
+    async with serving(desk) as (server, port):
+        with caller(port, 1 << 16) as sock:
+            await asyncio.get_running_loop().sock_sendall(
+                sock, post("/a") + post("/last")
+            )
+            data, was_reset = await all_of(sock)
+        await gone(server)
+        assert not was_reset
+        assert names(data) == ["/a", "/last"]
+        assert desk.delivered == [True, True]
+
+
+async def test_who_goes_while_its_answer_waits_was_not_delivered_to(desk):
+    """And that is known then, and not when its time is over."""
+    desk.sizes["/a"] = 8 << 20
+    desk.patience_s = 60
+    async with serving(desk) as (server, port):
+        with caller(port) as sock:
+            sock.sendall(post("/a") + post("/b"))
+            await connections(server, 1)
+            await asyncio.get_running_loop().sock_recv(sock, 100)
+            linger = struct.pack("ii", 1, 0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        await gone(server)
+        await delivered(desk)
+        assert (desk.seen, desk.delivered) == ([("/a", 0)], [False])
 
 
 # --- the end of a connection ---------------------------------------------------------
