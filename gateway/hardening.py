@@ -1,7 +1,5 @@
 """What this process refuses to run on, and what it does not leave behind.
 
-* aiohttp's pure-Python parser is refused: it reads some requests otherwise than the
-  compiled one (aiohttp's own threat model says so).
 * OpenSSL before 3.2 is refused: it has no implicit rejection, so unwrapping a
   content key by PKCS#1 v1.5 would be an oracle (protocol.md 3).
 * No core file, and no reading of this process by others of its user, so that a
@@ -14,7 +12,6 @@ import resource
 import sys
 from typing import Final
 
-from aiohttp import http_parser
 from cryptography.hazmat.backends.openssl import backend
 
 from gateway.errors import SetupError
@@ -24,17 +21,11 @@ _PR_SET_DUMPABLE: Final = 4
 
 
 def check_libraries() -> None:
-    """Pass if what parses and what decrypts is fit for it.
+    """Pass if what decrypts is fit for it.
 
     Raises:
         SetupError: a library is not; the text says which and what to install.
     """
-    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
-        msg = (
-            "aiohttp runs with its pure-Python parser, which is not strict enough. "
-            "Install a wheel with its C extension, and unset AIOHTTP_NO_EXTENSIONS"
-        )
-        raise SetupError(msg)
     text = backend.openssl_version_text()
     found = re.match(r"OpenSSL (\d+)\.(\d+)", text)
     if found is None or (int(found[1]), int(found[2])) < _OPENSSL_AT_LEAST:

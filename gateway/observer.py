@@ -68,14 +68,18 @@ class Telemetry:
             self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
-        """Note what has not been noted yet."""
+        """Note what has not been noted yet. A defect costs no other exchange its line."""
         ended, self._ended = self._ended, []
         for record in ended:
-            self.metrics(record)
-            self.clocks(record)
-            self.reach(record)
-            self.inventory(record)
-            self.audit.exchange(record)
+            try:
+                self.metrics(record)
+                self.clocks(record)
+                self.reach(record)
+                self.inventory(record)
+                self.audit.exchange(record)
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                context = {"message": "an exchange was not noted", "exception": error}
+                self._loop.call_exception_handler(context)
         self._exchanges.tell(ended)
 
     def loaded(self, client: str, ring: Keyring) -> None:

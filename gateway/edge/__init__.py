@@ -1,1 +1,1 @@
-"""Where HTTP meets the relay: inbound, upstream and admin, on aiohttp."""
+"""Where HTTP meets the relay: inbound, upstream and admin, on one strict parser."""

@@ -9,6 +9,7 @@ answers. Written for this one job: a library's server costs a third of an exchan
 """
 
 import asyncio
+import contextlib
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from functools import lru_cache
 from typing import Final, cast
 
 from httptools import (
+    HttpParserCallbackError,
     HttpParserError,
     HttpParserInvalidMethodError,
     HttpParserUpgrade,
@@ -32,15 +34,16 @@ _FRAME_BYTES: Final = 64
 """What a head may have beside its target and its headers."""
 
 _MOST_WAITING: Final = 128
-"""Requests sent ahead of answers. The connection ends behind those: HTTP has whoever
-sends ahead send the others again (RFC 9112, 9.3.2)."""
+"""Requests that wait for the answer before theirs. The connection ends behind those:
+HTTP has whoever sends ahead send the others again (RFC 9112, 9.3.2)."""
 
 _CUT_S: Final = 0.5
-"""At the end, for requests under way to end by themselves."""
+"""At the end, for requests under way to end by themselves, and then for what was
+written to be sent."""
 
 _LINGER_S: Final = 10.0
 """For a caller to stop sending what is not read any more: closed on at once, it would
-lose the answer that says why."""
+lose answers, and with them why. Then as long again for it to take what was written."""
 
 _MOST_HEADERS: Final = 128
 
@@ -110,6 +113,8 @@ class Server:
         """How many requests are answered at the moment."""
         self.beginning: set[Connection] = set()
         """Those whose TLS is not there yet; they are not among `connections`."""
+        self.lost = asyncio.Event()
+        """Is set for each connection that is at its end."""
         self._max_connections = max_connections
 
     @property
@@ -135,8 +140,19 @@ class Server:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._empty()
         for each in tuple(self.connections):
             each.abort()
+
+    async def _empty(self) -> None:
+        """Wait for what was written, and told as delivered, to be on its way."""
+        for each in tuple(self.connections):
+            each.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CUT_S):
+                while any(each.is_unsent for each in self.connections):
+                    self.lost.clear()
+                    await self.lost.wait()
 
 
 class Connection(asyncio.Protocol):
@@ -159,6 +175,8 @@ class Connection(asyncio.Protocol):
         self._current: Request | None = None
         """The one that is answered; those behind it wait."""
         self._waiting: deque[Request | NotHttp] = deque()
+        self._full = False
+        """Whether as many wait, or did, as may: the last of them is the last of all."""
         self._task: asyncio.Task[None] | None = None
         self._progressed = False
         self._unfinished = 0
@@ -172,6 +190,12 @@ class Connection(asyncio.Protocol):
         """Done once the peer takes what is written; None while it does."""
         self._quiet_since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        """Of whatever it is that this waits for and may not wait for for ever."""
+
+    @property
+    def is_unsent(self) -> bool:
+        """Whether the system has not been given all that was written."""
+        return self._transport.get_write_buffer_size() > 0
 
     async def deliver(
         self, request: Request, response: Response, timeout_s: float
@@ -188,17 +212,21 @@ class Connection(asyncio.Protocol):
         """
         if self._server.answering > 1:
             await asyncio.sleep(0)  # the answers of this turn are written together
-        keeps_open = request.keeps_open and not (response.closes or self._ending)
-        self._ending, self._answered = not keeps_open, True
+        keeps_open = (
+            request.keeps_open
+            and request.body.is_whole
+            and not (response.closes or self._ending or request.is_last)
+        )
         date = _date(int(self._loop.time()))
         head = response.head(date, is_old=request.is_old, keeps_open=keeps_open)
         content = response.content(request.method)
         if self._transport.is_closing():
             return False
+        self._ending, self._answered = not keeps_open, True
         if len(content) <= READ_BYTES:
             self._transport.write(head + content)
             if self._taken is None:
-                return True
+                return not self._transport.is_closing()
             content = b""
         else:
             self._transport.write(head)
@@ -208,7 +236,7 @@ class Connection(asyncio.Protocol):
         except (OSError, TimeoutError):
             self.abort()
             return False
-        return True
+        return not self._transport.is_closing()
 
     async def _write(self, content: bytes) -> None:
         """Write piece by piece, each as the caller takes those before.
@@ -219,17 +247,20 @@ class Connection(asyncio.Protocol):
         for piece in pieces_of(content):
             if self._taken is not None:
                 await self._taken
+            if self._transport.is_closing():
+                raise ConnectionResetError
             self._transport.write(piece)
         if self._taken is not None:
             await self._taken
 
     def interim(self, head: bytes) -> None:
         """Write an interim answer, such as that the body may come."""
-        self._transport.write(head)
+        if not self._transport.is_closing():
+            self._transport.write(head)
 
     def hold(self) -> None:
         """Read no more for now: more has come than is taken."""
-        if self._reading and not self._transport.is_closing():
+        if self._reading and not (self._lingering or self._transport.is_closing()):
             self._reading = False
             self._transport.pause_reading()
 
@@ -244,11 +275,12 @@ class Connection(asyncio.Protocol):
         self._ending = True
         self._waiting.clear()
         if self._current is None:
-            self._transport.close()
+            self._close()
         return self._task
 
     def abort(self) -> None:
-        """End it at once."""
+        """End it at once. Nothing that waits is begun: nobody would hear of it."""
+        self._ending = True
         self._transport.abort()
 
     # --- what the loop calls ---------------------------------------------------
@@ -262,7 +294,7 @@ class Connection(asyncio.Protocol):
         self._server.beginning.discard(self)
         self._server.connections.add(self)
         self.names = names_of(transport.get_extra_info("peercert"))
-        self._timer = self._loop.call_later(self._server.idle_s, self._end_if_idle)
+        self._ring(self._server.idle_s, self._end_if_idle)
 
     def data_received(self, data: bytes) -> None:
         """Parse on."""
@@ -273,6 +305,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except HttpParserUpgrade:
             self._parser = None  # another protocol's from here on, which is not spoken
+        except HttpParserCallbackError as error:
+            self._fail(error.__context__ or error)  # a defect, and not the caller's
+            return
         except HttpParserError as error:
             is_first = not (self._unfinished or self._progressed)
             self._refuse(_reason_of(error, data if is_first else b""))
@@ -286,6 +321,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """Tell asyncio to stay open for the answers that are still to be written."""
         if self._current is None or self._transport.get_extra_info("sslcontext"):
+            self._close()
             return False  # TLS ends both halves at once
         self._half_closed = True
         if self._in_body:
@@ -295,12 +331,15 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """Note that the caller is gone. What was begun for it is brought to its end."""
         self._server.connections.discard(self)
+        self._server.lost.set()
+        self._ending = True
         self._waiting.clear()
-        self._parser = None  # and with it the circle of references
+        self._parser = None
         if self._timer is not None:
             self._timer.cancel()
         if self._in_body:
             self._request.body.lose("The caller is gone.")
+        del self._request  # and with it, and the parser, the circles of references
         if self._taken is not None and not self._taken.done():
             self._taken.set_exception(ConnectionResetError("the caller is gone"))
             self._taken.exception()  # seen, also where nobody waits
@@ -364,7 +403,7 @@ class Connection(asyncio.Protocol):
         self._request = Request(self)
         self._in_body = False
         if self._lingering:
-            self._transport.close()
+            self._close()
 
     def _is_bounded(self, request: Request) -> bool:
         return (
@@ -376,26 +415,24 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, cause: NotHttp) -> None:
         """Answer what cannot be read, in its turn, and read no more."""
+        if self._parser is None:
+            return  # it has been refused
         self._parser = None
-        if self._lingering:
-            self._transport.close()
-        elif self._in_body:
+        if self._in_body:
             self._request.body.lose("It is malformed.")
         else:
             self._offer(cause)
 
     def _offer(self, asked: Request | NotHttp) -> None:
         """Answer this, or let it wait for its turn."""
-        if self._ending:
+        if self._ending or self._full:
             return
         if self._current is None:
             self._begin(asked)
             return
         self.hold()
         self._waiting.append(asked)
-        if len(self._waiting) == _MOST_WAITING and isinstance(asked, Request):
-            asked.keeps_open = False
-            self._parser = None
+        self._full = len(self._waiting) == _MOST_WAITING
 
     def _begin(self, asked: Request | NotHttp) -> None:
         if isinstance(asked, NotHttp):
@@ -410,8 +447,7 @@ class Connection(asyncio.Protocol):
         try:
             await self._server.handle(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, here it ends
-            context = {"message": "a request was not answered", "exception": error}
-            self._loop.call_exception_handler(context)
+            self._tell(error)
         finally:
             self._next(request)
 
@@ -423,32 +459,83 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif self._ending:
             self._finish(request)
+        elif self._waiting and self._transport.is_closing():
+            self.abort()
         elif self._waiting:
-            self._begin(self._waiting.popleft())
+            following = self._waiting.popleft()
+            self._ending = self._full and not self._waiting
+            self._begin(following)
         elif self._half_closed:
-            self._transport.close()
+            self._close()
         else:
             self._quiet_since = self._loop.time()
         if not self._waiting:
             self.go_on()
 
     def _write_refusal(self, cause: NotHttp) -> None:
-        response = self._server.refuse(cause)
         self._ending = True
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        try:
+            response = self._server.refuse(cause)
             date = _date(int(self._loop.time()))
             head = response.head(date, is_old=False, keeps_open=False)
-            self._transport.write(head + response.body)
-            self._transport.close()
+        except Exception as error:  # noqa: BLE001 - whatever it is, here it ends
+            self._fail(error)
+            return
+        self._transport.write(head + response.body)
+        self._part(sends_on=not self._reading)
 
     def _finish(self, request: Request) -> None:
-        """Close behind the last answer, but let its caller send the rest first."""
-        if request.body.is_whole or self._parser is None or self._half_closed:
-            self._transport.close()
+        """Close behind the last answer."""
+        is_whole = request.body.is_whole
+        if is_whole and not request.keeps_open:
+            self._close()  # as its caller said, who sends nothing behind it
+            return
+        if is_whole:
+            self._parser = None  # what comes is thrown away
+        else:
+            request.body.lose("Nobody reads it.")
+        self._part(sends_on=not (is_whole and self._reading))
+
+    def _part(self, *, sends_on: bool) -> None:
+        """Show the end of the answers, and close once the caller has shown its own.
+
+        Args:
+            sends_on: whether it is known to send more. Over TLS the end cannot be
+                shown before all is over, so that only then it is waited for.
+        """
+        shows = self._transport.can_write_eof()
+        if self._half_closed or not (shows or sends_on):
+            self._close()
             return
         self._lingering = True
-        request.body.lose("Nobody reads it.")
-        self._loop.call_later(_LINGER_S, self._transport.close)
+        if shows:
+            self._transport.write_eof()
+        self._waiting.clear()
+        self.go_on()
+        self._ring(_LINGER_S, self._close)
+
+    def _close(self) -> None:
+        """Close behind what was written, but not wait for ever that it is taken."""
+        if not self._transport.is_closing():  # asyncio's TLS is not to be closed twice
+            self._transport.close()
+            self._ring(_LINGER_S, self.abort)
+
+    def _fail(self, error: BaseException) -> None:
+        """End it at once for a defect of ours."""
+        self._tell(error)
+        self.abort()
+
+    def _tell(self, error: BaseException) -> None:
+        context = {"message": "a request was not answered", "exception": error}
+        self._loop.call_exception_handler(context)
+
+    def _ring(self, seconds: float, act: Callable[[], None]) -> None:
+        """Do this later, in place of whatever else was to be done."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, act)
 
     def _end_if_idle(self) -> None:
         """Close a connection whose next request does not come."""
@@ -456,9 +543,9 @@ class Connection(asyncio.Protocol):
         if self._current is None:
             left += self._quiet_since - self._loop.time()
         if left > 0:
-            self._timer = self._loop.call_later(left, self._end_if_idle)
+            self._ring(left, self._end_if_idle)
         else:
-            self._transport.close()
+            self._close()
 
 
 @lru_cache(maxsize=1)

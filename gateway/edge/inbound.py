@@ -150,7 +150,7 @@ class Inbound:
         try:
             response = await self._response(service, request, record, started)
             record.seconds = self._clock.monotonic() - started
-            if self.draining or not request.body.is_whole or request.is_last:
+            if self.draining:
                 response.closes = True
             self._memory.add(record.response_bytes)
             record.delivered = False

@@ -302,7 +302,8 @@ async def read_body(
         RequestTooLarge: it is over the bound.
         Overloaded: there is no memory for it, or the gateway ends.
     """
-    if int(request.only("Content-Length") or 0) > bounds.max_body_bytes:
+    length = (request.only("Content-Length") or "").lstrip("0")  # which int() counts
+    if int(length or 0) > bounds.max_body_bytes:
         raise _too_large(bounds)
     _continue(request)
     if request.body.is_whole:  # it came with its head

@@ -14,18 +14,23 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from unittest.mock import MagicMock
 
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.http_parser import HttpRequestParser
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from yarl import URL
 
 from gateway import config
+from gateway.access.admission import Quota
 from gateway.access.callers import Caller, Callers, Credentials
 from gateway.access.tokens import hash_token
-from gateway.edge.connection import _begin, _Connection
-from gateway.edge.request import Bounds, credentials_of, read_head
+from gateway.edge.connection import Connection, Server
+from gateway.edge.request import (
+    Arriving,
+    Bounds,
+    credentials_of,
+    read_body,
+    read_head,
+)
+from gateway.edge.response import Response
 from gateway.errors import (
     ClientIdMismatch,
     ExchangeError,
@@ -54,6 +59,7 @@ from gateway.protocol import (
 from gateway.protocol.fields import check_key_version
 from gateway.trees import DocumentError
 from tests import peer
+from tests.hostile.wire import answers_in
 
 Target = Callable[[bytes], None]
 
@@ -154,29 +160,136 @@ def client_id(data: bytes) -> None:
 
 @target
 def request(data: bytes) -> None:
-    """A request's head, through aiohttp's parser and our reading of it."""
-    _loop().run_until_complete(_request(data))
+    """What a caller sends, through a connection of the listeners and our reading of it.
+
+    All that is written is whole answers, one for each request and in their order, and
+    the last alone says that it is that. The connection comes to its end, and neither
+    it nor the parser's callbacks fail. Cut into pieces, the same bytes are the same
+    requests.
+    """
+    whole, apart = (_loop().run_until_complete(_serve(data, n)) for n in (1 << 16, 13))
+    assert whole == apart
 
 
-async def _request(data):
-    connection = MagicMock(_Connection, names=None, _reading_paused=False)
-    parser = HttpRequestParser(
-        connection, _loop(), 2**16, max_line_size=8190, max_field_size=8190
-    )
-    try:
-        messages, _, _ = parser.feed_data(data)
-    except HttpProcessingError:
-        return
-    for message, payload in messages:
-        asked = _begin(message, payload, connection, MagicMock(), MagicMock())
+async def _serve(data, piece):
+    """Feed a connection with pieces; gives each request, or why it was refused."""
+    failed = []
+    _loop().set_exception_handler(lambda _, context: failed.append(context))
+    desk = _Desk()
+    connection = Connection(Server(desk.answer, desk.refuse))
+    transport = _Transport(connection)
+    for start in range(0, len(data), piece):
+        await _turn(lambda: transport.reading or transport.closing)
+        if transport.closing:
+            break
+        connection.data_received(data[start : start + piece])
+        for _ in range(4):
+            await asyncio.sleep(0)
+    await _turn(lambda: transport.reading or transport.closing)
+    if not transport.closing and not connection.eof_received():
+        transport.close()
+    await _turn(lambda: transport.lost)
+    assert failed == []
+    answers, _, rest = answers_in(transport.written)
+    assert rest == b""
+    assert [each.headers["number"] for each in answers] == [
+        str(number) for number in range(len(desk.seen))
+    ]
+    for each in answers[:-1]:
+        assert each.headers.get("connection") != "close"
+    return desk.seen
+
+
+async def _turn(condition):
+    """Let the loop turn until something holds, but not for ever."""
+    for _ in range(5000):
+        if condition():
+            return
+        await asyncio.sleep(0)
+    msg = "the connection hangs"
+    raise AssertionError(msg)
+
+
+class _Desk:
+    """Reads each request as the inbound listener does, and numbers the answers."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def answer(self, asked):
         with contextlib.suppress(Unauthenticated):
             _CALLERS.identify(credentials_of(asked))
+        answer = self._next()
         try:
             head = read_head(asked, _BOUNDS)
+            _check_head(head)
+            body = await read_body(asked, _BOUNDS, Quota(1 << 20), Arriving())
+            declared = asked.only("Content-Length")
+            assert declared is None or len(body) == int(declared)
+            self.seen[-1] = (asked.method, *head, body)
         except ExchangeError as error:
             _check_line(error.detail)
-            continue
-        _check_head(head)
+            self.seen[-1] = error.code
+            answer.closes = True
+        await asked.wire.deliver(asked, answer, 30)
+
+    def refuse(self, cause):
+        _check_line(str(cause))
+        answer = self._next()
+        self.seen[-1] = "refused"
+        return answer
+
+    def _next(self):
+        self.seen.append("begun")
+        return Response(headers={"Number": str(len(self.seen) - 1)})
+
+
+class _Transport(asyncio.Transport):
+    """A caller that takes at once what is written, and reads to the end."""
+
+    def __init__(self, connection):
+        super().__init__()
+        self.written = b""
+        self.reading = True
+        self.closing = self.lost = self._shown = False
+        self._connection = connection
+        connection.connection_made(self)
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        pass
+
+    def write(self, data):
+        assert not self.closing
+        assert not self._shown
+        self.written += data
+
+    def can_write_eof(self):
+        return True
+
+    def write_eof(self):
+        self._shown = True
+
+    def is_closing(self):
+        return self.closing
+
+    def pause_reading(self):
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self):
+        assert not self.reading
+        self.reading = True
+
+    def close(self):
+        if not self.closing:
+            self.closing = True
+            _loop().call_soon(self._lose)
+
+    abort = close
+
+    def _lose(self):
+        self.lost = True
+        self._connection.connection_lost(None)
 
 
 def _check_head(head):

@@ -165,7 +165,7 @@ async def test_a_request_in_two_pieces_is_one_request(house, offset):
 
 @on_house
 async def test_a_trailer_never_becomes_a_header_of_the_next_request(house):
-    """aiohttp's parser would make it one, so chunks end their connection."""
+    """Some readers would make it one, so chunks end their connection."""
     line = await Line.to(house.caller.port)
     line.write(CASES["chunks: a trailer that names a wish"].data)
     await line.until_answers(1)

@@ -482,7 +482,7 @@ async def test_a_half_that_is_closed_after_an_answer_ends_the_connection(house):
 
 
 async def test_spaces_in_a_request_line_are_one_and_nothing_of_them_goes_on(house):
-    """RFC 9112, 3 lets a recipient read it so; aiohttp does, and hides it."""
+    """RFC 9112, 3 lets a recipient read it so; llhttp does, and hides it."""
     got = await house.caller.raw(request(f"POST   {TARGET}?a=b  HTTP/1.1"))
     assert got.status == 200
     assert house.wallet.arrived[0].target == TARGET + "?a=b"

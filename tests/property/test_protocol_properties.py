@@ -566,3 +566,105 @@ def test_a_flipped_bit_of_the_encrypt_header_gives_the_answer_or_the_one_error(
 
     given = outcome_of(read)
     assert isinstance(given, ExchangeError) or given == body
+
+
+# --- quick ways read what the long ones read ---------------------------------------
+
+
+def outcome(read, text):
+    """Give what is read of a text, or how it is refused."""
+    try:
+        return read(text)
+    except ValueError as error:
+        return type(error)
+
+
+base64_like = st.one_of(
+    st.binary(max_size=40).map(encode_value),
+    st.binary(max_size=40).map(lambda data: base64.b64encode(data).decode()),
+    st.binary(max_size=40).map(lambda data: base64.urlsafe_b64encode(data).decode()),
+    st.lists(
+        st.sampled_from(
+            [
+                *("A", "b", "9", "+", "/", "-", "_", "=", "%2B", "%2b", "%2F", "%3D"),
+                *("%3d", "%252B", "%41", "%20", "%", "2B", " ", "\n", "\xe9", "\ud800"),
+            ]
+        ),
+        max_size=12,
+    ).map("".join),
+    anything,
+)
+
+
+@given(base64_like)
+@example("QQ==")
+@example("QR==")  # an unused bit that is not zero
+@example("%51Q==")
+@example("QQ%3D=")
+def test_base64_is_the_same_by_the_quick_way_and_by_the_long_one(text):
+    """White space is dropped, and shuts the quick way."""
+    assert outcome(decode_base64, text) == outcome(decode_base64, f" {text}")
+    assert outcome(decode_value, text) == outcome(decode_value, f"\t{text}")
+
+
+headers = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                *("algorithm=RSA256", "algorithm=rsa256 ", "algorithm=ECC224"),
+                *(
+                    "algorithm",
+                    "keyVersion=1",
+                    "keyVersion=",
+                    "keyVersion=2=3",
+                    "",
+                    " ",
+                ),
+                *(
+                    "xsignature=QQ==",
+                    "signature",
+                    "symmetricKey=QQ%3D%3D",
+                    "x=signature=",
+                ),
+                *("signature=signature=QQ==", "signature=QQ==,signature=QQ=="),
+            ]
+        ),
+        base64_like.map("signature={}".format),
+        base64_like.map(" signature={}".format),
+        anything,
+    ),
+    max_size=5,
+).map(",".join)
+
+
+@given(headers)
+@example("algorithm=RSA256,keyVersion=1,signature=QQ%3D%3D")
+@example("signature=QQ==,algorithm=RSA256,signature=QQ")
+@example("signature=QQ%3D%3D")
+def test_a_header_is_the_same_by_the_quick_way_and_by_the_long_one(text):
+    """A space before a key means nothing, and shuts the quick way."""
+    apart = text.replace(",signature=", ", signature=")
+    assert outcome(SignatureField.parse, text) == outcome(SignatureField.parse, apart)
+
+
+@given(
+    st.sampled_from(["", " ", "\n", "\ufeff", "\x00"]),
+    st.one_of(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | ascii_text,
+            lambda inner: (
+                st.lists(inner, max_size=3)
+                | st.dictionaries(ascii_text, inner, max_size=3)
+            ),
+        ).map(json.dumps),
+        st.sampled_from(
+            ['{"a":1,"a":2}', "{}{}", '{"a":NaN}', "{", "", "[1]", '{"a":01}']
+        ),
+    ),
+    st.sampled_from(["", " ", "\r\n", "x", "{}"]),
+)
+def test_json_is_the_same_with_white_space_about_it_and_without(before, text, behind):
+    """White space shuts the quick way; and what is no JSON is none by either."""
+    body = (before + text + behind).encode()
+    quick, long = (outcome(parse_object, each) for each in (body, b" " + body))
+    assert (quick, type(quick)) == (long, type(long))

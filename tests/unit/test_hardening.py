@@ -2,7 +2,6 @@ import subprocess
 import sys
 
 import pytest
-from aiohttp import http_parser
 
 from gateway import hardening
 from gateway.errors import SetupError
@@ -10,13 +9,6 @@ from gateway.errors import SetupError
 
 def test_the_libraries_of_this_environment_are_fit():
     hardening.check_libraries()
-
-
-def test_aiohttps_pure_python_parser_is_refused(monkeypatch):
-    pure = http_parser.HttpRequestParserPy
-    monkeypatch.setattr(http_parser, "HttpRequestParser", pure)
-    with pytest.raises(SetupError, match="pure-Python parser"):
-        hardening.check_libraries()
 
 
 @pytest.mark.parametrize(

@@ -219,3 +219,89 @@ async def test_limits_may_change_under_way():
     admission.use(Limits(9, 0.0, callers={"a": 1}))
     with pytest.raises(Overloaded, match="callers"):
         await admission.enter("a", "hk")
+
+
+# --- at once ----------------------------------------------------------------------
+
+
+def taken(admission):
+    """Give how many places are taken, by whom and in all."""
+    quotas = (admission._of_callers, admission._of_clients)
+    named = {name: q.taken for known in quotas for name, q in known.items()}
+    return named | {"total": admission._total.taken}
+
+
+LIMITS = Limits(3, 0.0, callers={"a": 1}, clients={"hk": 2})
+
+
+def test_a_place_that_is_free_is_had_at_once_and_given_back():
+    admission = Admission(LIMITS)
+    place = admission.enter_now("a", "hk")
+    assert taken(admission) == {"a": 1, "hk": 1, "total": 1}
+    admission.leave(place)
+    assert taken(admission) == {"a": 0, "hk": 0, "total": 0}
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        ([("a", "hk")], ("a", "mo")),
+        ([("b", "hk"), ("b", "hk")], ("a", "hk")),
+        ([("b", "mo"), ("b", "mo"), ("b", "mo")], ("a", "hk")),
+    ],
+    ids=["its caller", "its client", "all"],
+)
+def test_where_one_limit_is_reached_nothing_is_taken_of_the_others(before, wanted):
+    admission = Admission(LIMITS)
+    places = [admission.enter_now(*each) for each in before]
+    assert None not in places
+    held = taken(admission)
+    assert admission.enter_now(*wanted) is None
+    assert {name: n for name, n in taken(admission).items() if n} == {
+        name: n for name, n in held.items() if n
+    }
+    for place in places:
+        admission.leave(place)
+    assert admission.enter_now(*wanted) is not None
+
+
+async def test_nobody_goes_past_who_waits():
+    admission = Admission(Limits(2, 30.0, clients={"hk": 1}))
+    held = admission.enter_now("a", "hk")
+    waiting = asyncio.create_task(admission.enter("b", "hk"))
+    await settle()
+    admission.leave(held)  # it is the one's who waits, who has not looked yet
+    assert admission.enter_now("c", "hk") is None
+    admission.leave(await waiting)
+    assert admission.enter_now("c", "hk") is not None
+
+
+def test_a_limit_that_changes_holds_for_who_comes_next():
+    admission = Admission(LIMITS)
+    assert admission.enter_now("a", "hk") is not None
+    admission.use(Limits(3, 0.0, callers={"a": 2}, clients={"hk": 1}))
+    assert admission.enter_now("a", "hk") is None
+    assert admission.enter_now("a", "mo") is not None
+
+
+def test_a_loan_takes_at_once_what_there_is_and_gives_it_back():
+    quota = Quota(10)
+    with Loan(quota) as loan:
+        assert loan.take_now(6)
+        assert not loan.take_now(5)
+        assert quota.taken == 6
+        assert loan.take_now(4)
+        assert quota.taken == 10
+    assert quota.taken == 0
+
+
+async def test_a_loan_takes_nothing_at_once_where_others_wait():
+    quota = Quota(10)
+    with Loan(quota) as loan:
+        assert loan.take_now(6)
+        waiting = asyncio.create_task(quota.take(5))
+        await settle()
+        assert not loan.take_now(1)
+    await waiting
+    quota.give_back(5)
+    assert quota.taken == 0

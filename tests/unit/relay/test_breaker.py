@@ -1,5 +1,7 @@
 """The breaker: what opens it, what a probe decides, what does not count."""
 
+from asyncio import CancelledError
+
 import pytest
 
 from gateway.errors import (
@@ -142,3 +144,52 @@ def test_attempts_that_began_before_it_opened_do_not_hold_it_open(scene):
     scene.now += 1
     scene.attempt()
     assert scene.breaker.state is CLOSED
+
+
+# --- an attempt -------------------------------------------------------------------
+
+
+def test_what_an_attempt_raises_is_neither_swallowed_nor_replaced(scene):
+    error = KeyUnavailable("x")
+    with pytest.raises(KeyUnavailable) as caught, scene.breaker.attempt():
+        raise error
+    assert caught.value is error
+
+
+def test_an_attempt_is_refused_when_it_is_asked_for(scene):
+    """Before anything is made for it."""
+    scene.fail(UpstreamTimeout("x"), 3)
+    with pytest.raises(UpstreamUnavailable) as caught:
+        scene.breaker.attempt()
+    assert caught.value.retry_after_s == 10
+
+
+def test_attempts_at_the_same_time_are_told_apart(scene):
+    """The one that is the probe decides; one that began before it does not."""
+    early = scene.breaker.attempt()
+    scene.fail(UpstreamTimeout("x"), 3)
+    scene.now += 10
+    probe = scene.breaker.attempt()
+    assert (early.is_probe, probe.is_probe) == (False, True)
+    early.__exit__(None, UpstreamTimeout("x"), None)
+    assert scene.breaker.state is HALF_OPEN
+    with pytest.raises(UpstreamUnavailable):
+        scene.breaker.attempt()
+    probe.__exit__(None, None, None)
+    assert scene.breaker.state is CLOSED
+
+
+def test_a_probe_that_is_cut_off_leaves_its_place_to_another(scene):
+    scene.fail(UpstreamTimeout("x"), 3)
+    scene.now += 10
+    with pytest.raises(CancelledError), scene.breaker.attempt():
+        raise CancelledError
+    assert scene.breaker.state is HALF_OPEN
+    scene.attempt()
+    assert scene.changes == [OPEN, HALF_OPEN, CLOSED]
+
+
+def test_one_whose_patience_is_over_says_nothing_and_one_before_it_does(scene):
+    for patience, state in ((100.0, CLOSED), (100.1, OPEN)):
+        scene.fail(UpstreamTimeout("x"), 3, patience=patience)
+        assert scene.breaker.state is state

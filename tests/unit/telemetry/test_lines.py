@@ -45,6 +45,66 @@ def test_a_line_has_its_time_and_event_first(pipe):
     assert read(reader) == [{"time": TIME, "event": "e", "n": 1}]
 
 
+def test_lines_of_one_moment_are_as_few_writes_as_a_pipe_takes_whole(pipe):
+    """Each of them whole, in order, and in no write that a full pipe may cut."""
+    reader, writer = pipe
+    lines = Counted(writer)
+    fcntl.fcntl(reader, fcntl.F_SETFL, os.O_NONBLOCK)
+    fields = [{"n": n, "text": "x" * (n * 37 % 1500)} for n in range(60)]
+    lines.write_all("e", iter(fields))
+    got = read(reader)
+    assert got == [{"time": TIME, "event": "e", **each} for each in fields]
+    lines.write_all("e", [])
+    with pytest.raises(BlockingIOError):
+        os.read(reader.fileno(), 1)
+    assert lines.counted == 0
+
+
+def test_of_lines_of_one_moment_those_without_room_are_counted_each(pipe):
+    reader, writer = pipe
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    lines = Counted(writer)
+    lines.write_all("e", [{"n": n, "text": "x" * 1000} for n in range(10)])
+    before = read(reader)
+    assert [line["n"] for line in before] == [0, 1, 2]
+    assert lines.counted == 7
+    lines.write_all("e", [{"n": 10}, {"n": 11}])
+    told, *after = read(reader)
+    assert (told["event"], told["count"]) == ("log_lines_dropped", 7)
+    assert [line["n"] for line in after] == [10, 11]
+
+
+def test_of_lines_of_one_write_that_was_cut_the_whole_ones_are_not_dropped(tmp_path):
+    file = tmp_path / "log"
+    with file.open("w") as stream:
+        lines = Counted(stream)
+        with files_no_longer_than(200):
+            lines.write_all("e", [{"n": n} for n in range(5)])
+        lines.write_all("e", [{"n": n} for n in (5, 6)])
+    text = file.read_text().splitlines()
+    whole = [json.loads(line) for line in text if line.endswith("}")]
+    assert [line.get("n", line["event"]) for line in whole] == [
+        *(0, 1, 2),
+        "log_lines_dropped",
+        *(5, 6),
+    ]
+    assert (whole[3]["count"], lines.counted) == (2, 2)
+    assert len(text) == 7  # and the torn one, on a line of its own
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b[2J", "\u2028", "\xe9", "\ud800", "\x7f", "\x00"]
+)
+def test_a_line_is_ascii_whatever_is_in_it(pipe, text):
+    """A terminal that shows the log obeys nothing of it."""
+    reader, writer = pipe
+    Counted(writer).write("e", {"text": text, "big": 1 << 70})
+    data = os.read(reader.fileno(), 1 << 16)
+    assert data.isascii()
+    assert json.loads(data)["text"] == text
+    assert not set(data) & {*range(10), *range(11, 32)}
+
+
 def test_a_line_that_would_have_to_wait_is_dropped_and_told_once_there_is_room(pipe):
     reader, writer = pipe
     lines = Counted(writer)
