@@ -79,8 +79,8 @@ def parse_object(body: bytes) -> JsonObject:
 def outline(body: bytes) -> JsonObject:
     """Read a JSON object as strictly as `parse_object`, and keep what this module reads.
 
-    That is the keys, and of a large body not the values: its objects and numbers were
-    10 to 20 times as large as the body, and took twice the time.
+    That is the keys, and of a large body not the values: small objects took seven times
+    the body's size, and twice the time (12.5 and 6.2 ms for 1 MiB of them).
 
     Raises:
         ValueError: as by `parse_object`.
