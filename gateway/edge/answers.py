@@ -10,6 +10,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from gateway.edge.pieces import MANY, condense
 from gateway.errors import (
     ExchangeError,
     ResponseMalformed,
@@ -47,7 +48,7 @@ class AnswerReader:
     __slots__ = (
         *("status", "headers", "complete", "error", "unread"),
         *("_body", "_size", "_head_size", "_count", "_in_body", "_to_end"),
-        *("_keeps_open", "_max_body_bytes", "_parser"),
+        *("_condensed", "_keeps_open", "_max_body_bytes", "_parser"),
     )
 
     def __init__(self, max_body_bytes: int) -> None:
@@ -62,6 +63,7 @@ class AnswerReader:
         self.error: ExchangeError | None = None
         self.unread = 0
         self._body: list[bytes] = []
+        self._condensed = 0
         self._size = 0
         self._head_size = 0
         self._count = 0
@@ -85,10 +87,14 @@ class AnswerReader:
         """Whether the connection may be used for another exchange."""
         return self.complete and self._keeps_open and self.error is None
 
-    @property
-    def body(self) -> bytes:
-        """What has come of the body."""
-        return self._body[0] if len(self._body) == 1 else b"".join(self._body)
+    def take_body(self) -> bytes:
+        """Give what has come of the body, and keep none of it.
+
+        This lives on with its connection: the pool held the last answer of each, and
+        an answer was held twice for as long as its caller took it.
+        """
+        pieces, self._body = self._body, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def taken(self) -> int:
         """Give how many bytes of the body came since this was asked last."""
@@ -171,6 +177,8 @@ class AnswerReader:
             self._refuse_size()
         else:
             self._body.append(data)
+            if len(self._body) == self._condensed + MANY:
+                self._condensed = condense(self._body, self._condensed)
 
     def on_message_complete(self) -> None:
         """Note that all of it is here, unless it is only a word in between."""

@@ -116,7 +116,7 @@ class Outbound(asyncio.Protocol):
             raise answer.error
         self._alarm.calm()
         self._answer = None
-        return ReceivedResponse(answer.status, answer.headers, answer.body)
+        return ReceivedResponse(answer.status, answer.headers, answer.take_body())
 
     async def _write(self, request: tuple[bytes, bytes], answer: AnswerReader) -> None:
         """Write head and body in one step, or a large body as it is taken.

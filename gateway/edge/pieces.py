@@ -15,3 +15,17 @@ def pieces_of(body: bytes) -> list[memoryview]:
     whole = memoryview(body)
     ends = range(0, len(body), READ_BYTES)
     return [whole[begin : begin + READ_BYTES] for begin in ends]
+
+
+MANY: Final = 64
+"""So many pieces are joined into one, see `condense`."""
+
+
+def condense(pieces: list[bytes], done: int) -> int:
+    """Join all pieces behind the first `done`. Gives how many need no more of it.
+
+    Whoever sends a body two bytes at a time would have it held at 28 times its length;
+    joined by the 64 it is a third more than it.
+    """
+    pieces[done:] = [b"".join(pieces[done:])]
+    return done + 1

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Protocol
 
 from gateway.access.admission import Quota
 from gateway.access.callers import Credentials
-from gateway.edge.pieces import READ_BYTES
+from gateway.edge.pieces import MANY, READ_BYTES, condense
 from gateway.edge.response import Response
 from gateway.errors import InvalidRequest, Overloaded, RequestTooLarge
 from gateway.relay.exchange import check_call_target
@@ -328,6 +328,7 @@ class _Pieces:
         self._bounds = bounds
         self._memory = memory
         self._pieces: list[bytes] = []
+        self._condensed = 0
 
     def add(self, piece: bytes) -> None:
         """Take a piece.
@@ -340,6 +341,8 @@ class _Pieces:
         self._memory.add(size)
         self.size += size
         self._pieces.append(piece)
+        if len(self._pieces) == self._condensed + MANY:
+            self._condensed = condense(self._pieces, self._condensed)
 
     def whole(self) -> bytes:
         """Give all of it."""

@@ -6,6 +6,7 @@ is sent. Source: protocol.md 4, 5 and 6.
 
 import json
 import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -21,6 +22,18 @@ SIGNATURE_REFUSALS: Final = (
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _ENVELOPES: Final = ("resultInfo", "result")
+
+_LOOKED_INTO: Final = frozenset({*_ENVELOPES, "request", "response"})
+"""The keys of a body whose objects are looked into: no value of another is read."""
+
+_READ: Final = ("resultStatus", "resultCode")
+"""The values that are read of those."""
+
+_LARGE: Final = 1 << 14
+"""Characters from which on an outline is cheaper than all of it."""
+
+_MOST_KEYS: Final = 1024
+"""Of one object in an outline. Behind them, reading all of it is cheaper."""
 
 JsonObject: TypeAlias = dict[str, object]
 
@@ -60,8 +73,24 @@ def parse_object(body: bytes) -> JsonObject:
     Raises:
         ValueError: anything else. The text says what, and never quotes the body.
     """
+    return _object_of(body, _decoded)
+
+
+def outline(body: bytes) -> JsonObject:
+    """Read a JSON object as strictly as `parse_object`, and keep what this module reads.
+
+    That is the keys, and of a large body not the values: small objects took seven times
+    the body's size, and twice the time (12.5 and 6.2 ms for 1 MiB of them).
+
+    Raises:
+        ValueError: as by `parse_object`.
+    """
+    return _object_of(body, _outlined)
+
+
+def _object_of(body: bytes, read: Callable[[str], object]) -> JsonObject:
     try:
-        value = _decoded(body.decode("utf-8"))
+        value = read(body.decode("utf-8"))
     except UnicodeDecodeError:
         msg = "it is not UTF-8"
         raise ValueError(msg) from None
@@ -85,7 +114,7 @@ def check_request_body(body: bytes) -> None:
             inside the body (protocol.md 6).
     """
     try:
-        value = parse_object(body)
+        value = outline(body)
     except ValueError as error:
         msg = f"The body must be a JSON object: {error}."
         raise InvalidRequest(msg) from None
@@ -114,13 +143,13 @@ def read_result(body: bytes) -> Result | None:
     (two parsers may take two values), two envelopes that disagree, no status.
     """
     try:
-        return result_of(parse_object(body))
+        return result_of(outline(body))
     except ValueError:
         return None
 
 
 def result_of(value: JsonObject) -> Result | None:
-    """Find the result in an object that `parse_object` gave, as `read_result` does."""
+    """Find the result in an object that `outline` gave, as `read_result` does."""
     if isinstance(value, _Ambiguous):
         return None
     found = [_result(value[name]) for name in _ENVELOPES if name in value]
@@ -165,9 +194,79 @@ def _decoded(text: str) -> object:
     return value if end == len(text) else _DECODER.decode(text)
 
 
+def _outlined(text: str) -> object:
+    """Read JSON, and of a large object little more than its keys.
+
+    What is not as it must be is read once more, by what can say what is wrong with it.
+
+    Raises:
+        json.JSONDecodeError: it is none.
+    """
+    if len(text) >= _LARGE and text[0] == "{":
+        try:
+            value, end = _walk(text, 0, _LOOKED_INTO)
+        except json.JSONDecodeError:
+            return _decoded(text)
+        if _next(text, end) == len(text):
+            return value
+    return _decoded(text)
+
+
+def _walk(text: str, at: int, into: Collection[str]) -> tuple[JsonObject, int]:
+    """Read the object that begins at `at`. Gives it and its end.
+
+    Args:
+        text: what it is in.
+        at: where its brace is.
+        into: the keys whose objects are walked through, too.
+
+    Raises:
+        json.JSONDecodeError: it is none, or has so many keys that this does not pay.
+    """
+    found: JsonObject = {}
+    at, keys = _next(text, at + 1), 0
+    if text.startswith("}", at):
+        return found, at + 1
+    while text.startswith('"', at) and keys < _MOST_KEYS:
+        key, at = _SKIPPING.raw_decode(text, at)
+        at = _next(text, at)
+        if not text.startswith(":", at):
+            break
+        at = _next(text, at + 1)
+        if key in into and text.startswith("{", at):
+            found[key], at = _walk(text, at, ())
+        else:
+            decoder = _DECODER if key in _READ else _SKIPPING
+            found[key], at = decoder.raw_decode(text, at)
+        keys += 1
+        at = _next(text, at)
+        if text.startswith("}", at):
+            return found if keys == len(found) else _Ambiguous(found), at + 1
+        if not text.startswith(",", at):
+            break
+        at = _next(text, at + 1)
+    raise json.JSONDecodeError("", "", 0)
+
+
+def _next(text: str, at: int) -> int:
+    """Give where something begins behind the white space at `at`, if there is any."""
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
+
+
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_object,
     parse_int=str,
     parse_float=str,
     parse_constant=_refuse,
 )
+
+_SKIPPING: Final = json.JSONDecoder(
+    object_pairs_hook=bool,
+    parse_int=bool,
+    parse_float=bool,
+    parse_constant=_refuse,
+)
+"""As strict, and keeps no object and no number: a truth in the place of each."""

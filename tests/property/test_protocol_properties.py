@@ -29,6 +29,7 @@ from gateway.protocol import (
     parse_time,
     read_encryption,
     read_result,
+    results,
     sign,
     signature_base,
     unwrap,
@@ -37,7 +38,7 @@ from gateway.protocol import (
 )
 from gateway.protocol.encoding import decode_base64, decode_value, encode_value
 from gateway.protocol.outgoing import check_client_id, check_target
-from gateway.protocol.results import parse_object
+from gateway.protocol.results import is_legacy, outline, parse_object, result_of
 from tests import peer
 
 # --- the material ------------------------------------------------------------
@@ -388,6 +389,48 @@ def test_a_body_is_an_object_or_a_value_error(body):
         assert read_result(body) is None
         with pytest.raises(InvalidRequest):
             check_request_body(body)
+
+
+def objects_of(keys, values, at_least):
+    """Give objects of so many of these keys, also twice, as texts."""
+    pairs = st.tuples(st.sampled_from(keys), values)
+    return st.lists(pairs, min_size=at_least, max_size=3).map(
+        lambda pairs: "{" + ",".join(f'"{key}" : {value}' for key, value in pairs) + "}"
+    )
+
+
+@st.composite
+def nearly_objects(draw):
+    """What is a body with a result or of the legacy form, or would be but for a character."""
+    leaves = st.sampled_from(['"S"', "-0.5e1", '{"a":1}', "[1,{}]"])
+    inner = objects_of(
+        ("resultStatus", "resultStatus", "resultCode", "head"), leaves, 1
+    )
+    outer = ("result", "resultInfo", "request", "signature", "a")
+    text = draw(objects_of(outer, inner | inner | leaves, 1))
+    if draw(st.booleans()):
+        return text
+    at, more = draw(st.integers(0, len(text))), draw(st.sampled_from(_MORE))
+    return text[:at] + more + text[at + draw(st.integers(0, 1)) :]
+
+
+_MORE = ("", "{", "}", "[", ",", ":", '"', "\n", "\x00", "\\", "é", "1", "NaN")
+
+
+@given(body=nearly_objects() | json_objects().map(bytes.decode))
+@settings(max_examples=500)
+def test_a_large_body_is_read_as_a_small_one(body):
+    def verdict(read):
+        try:
+            value = read(body.encode())
+        except ValueError as error:
+            return str(error)
+        return list(value), result_of(value), is_legacy(value, "request")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "_LARGE", 1)
+        outlined = verdict(outline)
+    assert outlined == verdict(parse_object)
 
 
 @given(body=json_objects())

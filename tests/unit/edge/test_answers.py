@@ -1,5 +1,7 @@
 """Reading an answer: every way to cut it gives the same, and nothing is lenient."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -30,11 +32,41 @@ def test_an_answer_is_the_same_however_it_is_cut(whole, data):
     if whole is TO_THE_END:
         assert not answer.ended
         answer.end()
-    assert (answer.status, answer.body, answer.error) == (200, b"body", None)
+    assert (answer.status, answer.take_body(), answer.error) == (200, b"body", None)
     assert answer.complete
     assert answer.keeps_open is (whole is not TO_THE_END)
     assert answer.taken() == 4
     assert answer.taken() == 0
+
+
+def test_a_body_is_held_in_little_more_than_its_bytes_however_small_its_chunks():
+    size = 1 << 16
+    head = CHUNKED[: CHUNKED.index(b"2;")]
+    answer = read(head, limit=size)
+    tracemalloc.start()
+    try:
+        for _ in range(size // 2):
+            answer.feed(b"2\r\nxy\r\n")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    answer.feed(b"0\r\n\r\n")
+    assert answer.take_body() == b"xy" * (size // 2)
+    assert size <= held <= 1.5 * size
+
+
+def test_no_body_is_kept_that_was_taken():
+    size = 1 << 20
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+    tracemalloc.start()
+    try:
+        answer = read(whole, *[b"x" * 1024] * 1024, limit=size)
+        assert len(answer.take_body()) == size
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert answer.complete
+    assert held < size // 10
 
 
 def test_headers_are_given_as_they_were_sent():
@@ -68,7 +100,7 @@ def test_what_comes_behind_an_answer_is_no_others(more):
     """The signature says whether the answer is whole; the connection is at its end."""
     for answer in (read(PLAIN + more), read(PLAIN, more), read(CHUNKED, more)):
         assert answer.complete
-        assert (answer.body, answer.error) == (b"body", None)
+        assert (answer.take_body(), answer.error) == (b"body", None)
         assert not answer.keeps_open
 
 
@@ -83,7 +115,7 @@ def test_an_answer_says_whether_another_may_follow(headers, keeps):
 def test_words_in_between_are_passed_over():
     hints = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
     answer = read(b"HTTP/1.1 100 Continue\r\n\r\n", hints + hints, PLAIN)
-    assert (answer.status, answer.body) == (200, b"body")
+    assert (answer.status, answer.take_body()) == (200, b"body")
     assert answer.headers == [("A", "b"), ("Content-Length", "4")]
 
 
@@ -98,7 +130,7 @@ def test_endless_words_in_between_are_not_waited_out():
 def test_an_answer_that_has_no_body_ends_with_its_head(status):
     answer = read(b"HTTP/1.1 %d X\r\nA: b\r\n\r\n" % status)
     assert answer.complete
-    assert answer.body == b""
+    assert answer.take_body() == b""
 
 
 @pytest.mark.parametrize(
@@ -155,7 +187,7 @@ def test_a_head_without_an_end_is_not_read_for_ever():
 def test_a_body_over_the_limit_is_not_kept(large):
     answer = read(large, limit=4)
     assert isinstance(answer.error, ResponseTooLarge)
-    assert answer.body == b""
+    assert answer.take_body() == b""
 
 
 def test_the_first_thing_that_is_wrong_is_the_one_that_is_told():

@@ -1,12 +1,13 @@
 """Bodies as far as the gateway looks into them."""
 
 import sys
+import tracemalloc
 
 import pytest
 
 from gateway.errors import InvalidRequest
-from gateway.protocol import Result, check_request_body, read_result
-from gateway.protocol.results import parse_object
+from gateway.protocol import Result, check_request_body, read_result, results
+from gateway.protocol.results import outline, parse_object
 
 DEEP = 100_000
 
@@ -25,6 +26,9 @@ NOT_AN_OBJECT = [
     pytest.param(b"{}\x00", id="NUL after the object"),
     pytest.param(b"{}\x0c", id="a form feed after the object"),
     pytest.param(b'{"a":1,}', id="a comma too many"),
+    pytest.param(b'{"a":1;"b":2}', id="no comma"),
+    pytest.param(b'{"a":1 "b":2}', id="a space for a comma"),
+    pytest.param(b'{"a"=1}', id="no colon"),
     pytest.param(b"{'a':1}", id="single quotes"),
     pytest.param(b"{a:1}", id="no quotes"),
     pytest.param(b'{1:"a"}', id="a number as key"),
@@ -52,10 +56,18 @@ NOT_AN_OBJECT = [
 ]
 
 
+@pytest.fixture(autouse=True, params=["small", "large"])
+def size(request, monkeypatch):
+    """Read every body as a large one is read, too."""
+    if request.param == "large":
+        monkeypatch.setattr(results, "_LARGE", 1)
+
+
+@pytest.mark.parametrize("read", [parse_object, outline])
 @pytest.mark.parametrize("body", NOT_AN_OBJECT)
-def test_what_is_no_json_object_is_an_error(body):
+def test_what_is_no_json_object_is_an_error(body, read):
     with pytest.raises(ValueError):
-        parse_object(body)
+        read(body)
 
 
 @pytest.mark.parametrize("body", NOT_AN_OBJECT)
@@ -79,9 +91,10 @@ def test_a_body_that_is_no_json_object_has_no_result(body):
         (b"[" * DEEP, "it is nested too deeply"),
     ],
 )
-def test_the_error_says_what_is_wrong(body, said):
+@pytest.mark.parametrize("read", [parse_object, outline])
+def test_the_error_says_what_is_wrong(body, said, read):
     with pytest.raises(ValueError) as caught:
-        parse_object(body)
+        read(body)
     assert str(caught.value) == said
 
 
@@ -233,3 +246,37 @@ def test_a_status_is_read_as_it_stands(status):
 def test_a_code_that_could_be_none_is_left_out_and_the_status_stands(code):
     body = f'{{"result":{{"resultStatus":"F","resultCode":{code}}}}}'.encode()
     assert read_result(body) == Result("F", "")
+
+
+ITEMS = b'{"goodsId":"G1","price":{"value":1200,"currency":"HKD"}},'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"resultInfo":{"resultStatus":"S"},"items":[' + ITEMS * 20_000 + b"1]}",
+        b'{"resultInfo":{"resultStatus":"S","items":[' + ITEMS * 20_000 + b"1]}}",
+        b'{"resultInfo":{"resultStatus":"S"}' + b',"a":{"b":-1.5e3}' * 1000 + b"}",
+        b'{"resultInfo":{"resultStatus":"S"},"text":"' + b"x" * 1_000_000 + b'"}',
+    ],
+    ids=["objects", "objects in the result", "many keys", "a text"],
+)
+def test_reading_a_large_body_takes_little_more_memory_than_the_body(body):
+    tracemalloc.start()
+    try:
+        outline(body)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * len(body)
+
+
+@pytest.mark.parametrize("keys", [1023, 1024, 1025, 100_000])
+def test_an_object_of_many_keys_is_read_all_the_same(keys):
+    more = "".join(f',"{number}":{{}}' for number in range(keys - 1))
+    body = f'{{"result":{{"resultStatus":"F","resultCode":"C"}}{more}}}'.encode()
+    assert list(outline(body)) == list(parse_object(body))
+    assert read_result(body) == Result("F", "C")
+    assert read_result(body[:-1] + b',"0":1}') == (
+        None if keys > 1 else Result("F", "C")
+    )
