@@ -13,12 +13,11 @@ from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.telemetry.lines import Lines
 
-_ALWAYS: Final = {
-    each.name: each.default
+_FIELDS: Final = {
+    each.name: None if each.default is MISSING else each.default
     for each in fields(ExchangeRecord)
-    if each.default is not MISSING and each.default is not None
 }
-"""What a line tells also where nothing came of it, such as `encrypted`."""
+"""In the order of the line."""
 
 _ROUNDED: Final = frozenset(
     {"seconds", "upstream_seconds", "clock_skew_s", "date_skew_s"}
@@ -96,13 +95,11 @@ class EventLog:
 
 
 def _fields_of(record: ExchangeRecord) -> dict[str, object]:
-    line: dict[str, Any] = {**_ALWAYS, **vars(record)}
+    known: dict[str, Any] = {**_FIELDS, **vars(record)}
     for name in _ROUNDED:
-        if line.get(name) is not None:
-            line[name] = round(line[name], 6)
-    if None in line.values():
-        return {name: value for name, value in line.items() if value is not None}
-    return line
+        if known[name] is not None:
+            known[name] = round(known[name], 6)
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def canary_of(ring: Keyring) -> dict[str, object]:
