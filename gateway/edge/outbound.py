@@ -102,10 +102,10 @@ class Outbound(asyncio.Protocol):
         )
         await self._write(request, answer)
         while not answer.ended:
+            if self._late:  # also while this waited for something else
+                raise TimeoutError
             self._progress = self._loop.create_future()
             await self._progress
-            if self._late:
-                raise TimeoutError
             if (arrived := answer.taken()) and not loan.take_now(arrived):
                 async with asyncio.timeout_at(deadline):
                     await loan.take(arrived)

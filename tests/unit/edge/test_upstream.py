@@ -4,6 +4,7 @@ import asyncio
 import socket
 import ssl
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -17,6 +18,7 @@ from gateway.errors import (
     Outcome,
     ResponseMalformed,
     UpstreamDisconnected,
+    UpstreamTimeout,
     UpstreamUnavailable,
 )
 from tests import peer
@@ -382,6 +384,31 @@ async def test_an_answer_that_comes_before_a_large_body_was_taken_ends_the_conne
     assert answer.body == b"{}"
     assert not eager.connection.is_fit
     eager.close()
+
+
+async def test_a_deadline_that_rang_while_something_else_was_waited_for_is_heeded():
+    """It rings once: whoever waits on behind it would wait for ever."""
+    eager = Eager([])
+    eager.write = lambda _: setattr(eager.connection, "_late", True)
+    with Loan(Quota(100)) as loan:
+        asking = asyncio.ensure_future(
+            eager.connection.ask((b"head", b"body"), 100, loan, soon())
+        )
+        await asyncio.wait([asking], timeout=2)
+        assert asking.done()
+        assert isinstance(asking.exception(), TimeoutError)
+    eager.close()
+
+
+async def test_a_deadline_passes_also_while_a_large_body_is_not_taken():
+    """AlipayHK may have read the head and acted: the outcome is unknown."""
+    draft = peer.sent_request().draft
+    large = replace(peer.sent_request(), draft=replace(draft, body=b"x" * (16 << 20)))
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        async with reaching(f"http://127.0.0.1:{deaf.getsockname()[1]}") as upstream:
+            with pytest.raises(UpstreamTimeout, match="deadline") as caught:
+                await upstream.send(large, timeout_s=0.2)
+    assert caught.value.outcome is Outcome.UNKNOWN
 
 
 async def test_one_step_writes_the_head_and_the_body():
