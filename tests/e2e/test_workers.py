@@ -1,6 +1,7 @@
 """`gateway serve` with two workers: real processes, killed, stopped and reloaded."""
 
 import asyncio
+import contextlib
 import json
 import os
 import resource
@@ -309,8 +310,10 @@ async def test_one_that_is_killed_while_it_starts_is_started_again(crew, setting
 
 def children_of(pid):
     """Give the processes that this one started and that run."""
-    files = Path(f"/proc/{pid}/task").glob("*/children")
-    found = {int(each) for file in files for each in file.read_text().split()}
+    found = set()
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found |= {int(each) for each in file.read_text().split()}
     return {each for each in found if lives(each)}
 
 
