@@ -109,8 +109,6 @@ class Server:
         self.max_head_bytes = max_head_bytes
         self.on_refused = on_refused
         self.connections: set[Connection] = set()
-        self.answering = 0
-        """How many requests are answered at the moment."""
         self.beginning: set[Connection] = set()
         """Those whose TLS is not there yet; they are not among `connections`."""
         self.lost = asyncio.Event()
@@ -210,8 +208,7 @@ class Connection(asyncio.Protocol):
             response: the answer.
             timeout_s: how long the caller may take.
         """
-        if self._server.answering > 1:
-            await asyncio.sleep(0)  # the answers of this turn are written together
+        await asyncio.sleep(0)  # so that the answers of this turn are written together
         keeps_open = (
             request.keeps_open
             and request.body.is_whole
@@ -440,7 +437,6 @@ class Connection(asyncio.Protocol):
             return
         self._current = asked
         self._answered = False
-        self._server.answering += 1
         self._task = self._loop.create_task(self._answer(asked))
 
     async def _answer(self, request: Request) -> None:
@@ -454,7 +450,6 @@ class Connection(asyncio.Protocol):
     def _next(self, request: Request) -> None:
         """Go on behind an answer."""
         self._current = self._task = None
-        self._server.answering -= 1
         if not self._answered:
             self.abort()
         elif self._ending:

@@ -8,7 +8,6 @@ All attempts share one deadline, the shorter of the route's and the caller's own
 does the repeat of a canary that was refused, see `gateway.relay.trial`.
 """
 
-import asyncio
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
@@ -26,7 +25,6 @@ from gateway.protocol import (
     read_tracer_id,
     signature_base,
 )
-from gateway.relay.company import Company
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Route
 
@@ -43,7 +41,6 @@ class Delivery:
         route: where to.
         call: has the caller's deadline.
         record: counts the attempts.
-        company: the exchanges that sign and send together.
     """
 
     def __init__(
@@ -53,12 +50,9 @@ class Delivery:
         route: Route,
         call: Call,
         record: ExchangeRecord,
-        *,
-        company: Company,
     ) -> None:
         self._clock = clock
         self._entropy = entropy
-        self._company = company
         self._route = route
         self._patience = call.deadline
         self._record = record
@@ -106,8 +100,6 @@ class Delivery:
             repeat += 1
 
     async def _sign(self, signer: PrivateKey, draft: Draft) -> SignedMessage:
-        if self._company.size > 1:
-            await asyncio.sleep(0)
         signature = await signer.sign(signature_base(draft))
         self._record.key_version = signer.public.version
         named = self._route.client.send_key_version
@@ -116,8 +108,6 @@ class Delivery:
 
     async def _send(self, request: SignedMessage) -> ReceivedResponse:
         client, record = self._route.client, self._record
-        if self._company.size > 1:
-            await asyncio.sleep(0)
         started = self._clock.monotonic()
         if started >= self._deadline:
             msg = "The caller's deadline passed before anything was sent."

@@ -31,7 +31,6 @@ from gateway.protocol import (
 from gateway.protocol.encryption import decrypt_object
 from gateway.protocol.outgoing import check_target
 from gateway.protocol.results import result_of
-from gateway.relay.company import Company
 from gateway.relay.delivery import Delivery
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Client, Route
@@ -44,7 +43,6 @@ class Relay:
     def __init__(self, clock: Clock, entropy: Entropy) -> None:
         self._clock = clock
         self._entropy = entropy
-        self._company = Company()
 
     async def exchange(
         self, route: Route, call: Call, record: ExchangeRecord
@@ -64,8 +62,7 @@ class Relay:
         record.encrypted = route.encryption_for(call.encrypt)
         check_call_target(call.target)
         check_request_body(call.body)
-        with self._company:
-            answer = await self._exchange(route, call, record)
+        answer = await self._exchange(route, call, record)
         record.code = VERIFIED if answer.verified else REFUSED
         return answer
 
@@ -78,9 +75,7 @@ class Relay:
         if content_key is not None:
             draft = _encrypt(client, ring, draft, content_key)
             record.encrypted_to = ring.recipient.version
-        delivery = Delivery(
-            self._clock, self._entropy, route, call, record, company=self._company
-        )
+        delivery = Delivery(self._clock, self._entropy, route, call, record)
 
         async def attempt(signer: PrivateKey) -> Answer:
             request, received = await delivery(signer, draft)
