@@ -13,7 +13,6 @@ from gateway.config import Settings
 from gateway.edge.admin import admin_server
 from gateway.edge.connection import Server
 from gateway.edge.listener import Listener, listening
-from gateway.errors import SetupError
 from gateway.observer import Telemetry
 from gateway.works import (
     NO_VARIABLES,
@@ -21,8 +20,8 @@ from gateway.works import (
     audited,
     check_fixed,
     heed_signals,
-    note_refusal,
     note_reload,
+    reload_on_demand,
     where,
 )
 
@@ -120,7 +119,15 @@ class Gateway(Works):
         )
 
     def _meanwhile(self) -> list[Coroutine[None, None, None]]:
-        return [self._reload_on_demand(), *super()._meanwhile()]
+        return [
+            reload_on_demand(
+                self._reload_wanted,
+                self._reload,
+                self._telemetry,
+                lambda: self._plant.settings,
+            ),
+            *super()._meanwhile(),
+        ]
 
     async def _drain(self, listener: Listener) -> int:
         self._telemetry.events.event("draining", in_flight=self._inbound.in_flight)
@@ -129,15 +136,6 @@ class Gateway(Works):
     def _ended(self, cut: int) -> None:
         self._telemetry.events.event("stopped", cut_off=cut)
         self._telemetry.audit.note("stopped", cut_off=cut)
-
-    async def _reload_on_demand(self) -> None:
-        while True:
-            await self._reload_wanted.wait()
-            self._reload_wanted.clear()
-            try:
-                await self._reload()
-            except SetupError as error:
-                note_refusal(self._telemetry, error.detail, self._plant.settings)
 
     async def _reload(self) -> None:
         """Start a plant for the new configuration, and only then swap.

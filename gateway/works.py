@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -365,7 +365,7 @@ def note_reload(telemetry: Telemetry, before: Settings, settings: Settings) -> N
         note("policy_changed", source=change[0], target=change[1])
 
 
-def note_refusal(telemetry: Telemetry, reason: str, in_use: Settings) -> None:
+def _note_refusal(telemetry: Telemetry, reason: str, in_use: Settings) -> None:
     """Tell that another configuration was refused."""
     telemetry.events.event(
         "reload_refused",
@@ -375,6 +375,29 @@ def note_refusal(telemetry: Telemetry, reason: str, in_use: Settings) -> None:
     telemetry.audit.note(
         "configuration_refused", reason=reason, source=digest_of(in_use)
     )
+
+
+async def reload_on_demand(
+    wanted: asyncio.Event,
+    reload: Callable[[], Awaitable[None]],
+    telemetry: Telemetry,
+    in_use: Callable[[], Settings],
+) -> None:
+    """Reload each time that it is wanted. Runs until cancelled.
+
+    Args:
+        wanted: is set for that.
+        reload: raises SetupError where nothing has changed.
+        telemetry: is told why.
+        in_use: gives the settings that stay in use.
+    """
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        try:
+            await reload()
+        except SetupError as error:
+            _note_refusal(telemetry, error.detail, in_use())
 
 
 def failure_of(errors: ExceptionGroup[SetupError]) -> SetupError:

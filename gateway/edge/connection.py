@@ -25,6 +25,7 @@ from httptools import (
     HttpRequestParser,
 )
 
+from gateway.edge.paced import Paced
 from gateway.edge.pieces import READ_BYTES, pieces_of
 from gateway.edge.request import Request
 from gateway.edge.response import Response
@@ -153,7 +154,7 @@ class Server:
                     await self.lost.wait()
 
 
-class Connection(asyncio.Protocol):
+class Connection(Paced):
     """A connection, from the first request on it to the last.
 
     Attributes:
@@ -162,9 +163,9 @@ class Connection(asyncio.Protocol):
     """
 
     def __init__(self, server: Server) -> None:
+        super().__init__()
         self.names: frozenset[str] | None = None
         self._server = server
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._request = Request(self)
@@ -184,8 +185,6 @@ class Connection(asyncio.Protocol):
         self._ending = False
         self._lingering = False
         self._reading = True
-        self._taken: asyncio.Future[None] | None = None
-        """Done once the peer takes what is written; None while it does."""
         self._quiet_since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         """Of whatever it is that this waits for and may not wait for for ever."""
@@ -341,16 +340,6 @@ class Connection(asyncio.Protocol):
             self._taken.set_exception(ConnectionResetError("the caller is gone"))
             self._taken.exception()  # seen, also where nobody waits
 
-    def pause_writing(self) -> None:
-        """Note that the peer does not take what is written."""
-        self._taken = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        """Note that it does."""
-        taken, self._taken = self._taken, None
-        if taken is not None and not taken.done():
-            taken.set_result(None)
-
     # --- what the parser calls -------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
@@ -383,8 +372,6 @@ class Connection(asyncio.Protocol):
         elif request.headers > _MOST_HEADERS:
             self._parser = None
             self._offer(NotHttp("TooManyHeaders"))
-        elif self._current is None and not self._ending:
-            self._begin(request)
         else:
             self._offer(request)
 

@@ -246,10 +246,6 @@ class Inbound:
             self._check()
             if self._digests:
                 record.request_sha256 = hashlib.sha256(call.body).hexdigest()
-            if self.in_flight > 1:
-                await asyncio.sleep(
-                    0
-                )  # those that can sign in this turn do so together
             answer = await relay.exchange(route, call, record)
             if self._digests:
                 record.response_sha256 = hashlib.sha256(answer.body).hexdigest()

@@ -7,6 +7,7 @@ from typing import Final, cast
 from gateway.access.admission import Loan
 from gateway.edge.alarm import Alarm
 from gateway.edge.answers import AnswerReader
+from gateway.edge.paced import Paced
 from gateway.edge.pieces import READ_BYTES, pieces_of
 from gateway.errors import UpstreamTimeout
 from gateway.protocol import ReceivedResponse
@@ -15,7 +16,7 @@ _TURNS: Final = 4
 """Of the loop: two are enough for what has arrived to be read."""
 
 
-class Outbound(asyncio.Protocol):
+class Outbound(Paced):
     """One connection, from its first exchange to its last.
 
     Attributes:
@@ -23,6 +24,7 @@ class Outbound(asyncio.Protocol):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.idle_since = 0.0
         self._spoiled = False
         self._paused = False
@@ -30,8 +32,6 @@ class Outbound(asyncio.Protocol):
         self._answer: AnswerReader | None = None
         """The reader, while an answer is awaited."""
         self._progress: asyncio.Future[None] | None = None
-        self._taken: asyncio.Future[None] | None = None
-        self._loop = asyncio.get_running_loop()
         self._alarm = Alarm(self._lose_patience)
         self._deadline = 0.0
         self._first_byte_s: float | None = None
@@ -154,16 +154,6 @@ class Outbound(asyncio.Protocol):
         self._transport.set_write_buffer_limits(READ_BYTES)
         self._arrived = select.poll()
         self._arrived.register(transport.get_extra_info("socket"), select.POLLIN)
-
-    def pause_writing(self) -> None:
-        """Note that the other side does not take what is written."""
-        self._taken = self._loop.create_future()
-
-    def resume_writing(self) -> None:
-        """Note that it does."""
-        taken, self._taken = self._taken, None
-        if taken is not None and not taken.done():
-            taken.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Read on in the answer that is awaited."""

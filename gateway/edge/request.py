@@ -193,8 +193,7 @@ class Request:
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Take a header, as it was sent."""
-        self.headers += 1
-        self.size += len(name) + len(value) + 4
+        self.count_header(name, value)
         lower = name.lower()
         known = _READ.get(lower)
         if known is not None:
@@ -204,7 +203,7 @@ class Request:
             self.has_unknown = True
 
     def count_header(self, name: bytes, value: bytes) -> None:
-        """Count a header that nobody reads."""
+        """Count a header, read or not."""
         self.headers += 1
         self.size += len(name) + len(value) + 4
 

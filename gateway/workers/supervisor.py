@@ -32,8 +32,8 @@ from gateway.works import (
     check_fixed,
     failure_of,
     heed_signals,
-    note_refusal,
     note_reload,
+    reload_on_demand,
     tell_loop_errors,
     trail_of,
     where,
@@ -157,7 +157,12 @@ class Supervisor:
             keeping = [
                 self._tasks.create_task(each)
                 for each in (
-                    self._reload_on_demand(),
+                    reload_on_demand(
+                        self._reload_wanted,
+                        self._reload,
+                        self._telemetry,
+                        lambda: self._settings,
+                    ),
                     *(self._keep(number) for number in self._places),
                 )
             ]
@@ -313,15 +318,6 @@ class Supervisor:
                 "cut_off", worker=child.number, requests=cut, reason=ending(status)
             )
         return cut
-
-    async def _reload_on_demand(self) -> None:
-        while True:
-            await self._reload_wanted.wait()
-            self._reload_wanted.clear()
-            try:
-                await self._reload()
-            except SetupError as error:
-                note_refusal(self._telemetry, error.detail, self._settings)
 
     async def _reload(self) -> None:
         """Have every worker prepare; only if all could, have them all take it up.
