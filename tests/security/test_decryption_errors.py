@@ -4,6 +4,7 @@ Equal time is measured by `make timing` (`tests/timing`); here is what must be e
 in every run.
 """
 
+import gc
 import json
 import sys
 
@@ -117,6 +118,8 @@ def test_what_the_stand_in_key_decrypts_is_thrown_away(platform_key):
 def steps(message, content_key):
     """Give every function, C's too, that a failing decryption calls, in order."""
     called = []
+    gc.collect()  # or others' garbage is collected in between, and its ends are noted
+    gc.disable()
 
     def note(_, event, what):
         name = what.__qualname__ if event.startswith("c_") else _.f_code.co_qualname
@@ -132,4 +135,5 @@ def steps(message, content_key):
         pytest.fail("it decrypted")
     finally:
         sys.setprofile(before)
+        gc.enable()
     return called
