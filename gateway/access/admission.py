@@ -51,9 +51,12 @@ class Quota:
         """How many wait."""
         return len(self._queue)
 
-    def has(self, amount: int = 1) -> bool:
-        """Tell whether `amount` can be had without waiting."""
-        return self.taken + amount <= self._limit and not self._queue
+    def take_now(self, amount: int = 1) -> bool:
+        """Take `amount` if it can be had without waiting. Gives whether it could."""
+        if self.taken + amount > self._limit or self._queue:
+            return False
+        self.taken += amount
+        return True
 
     def resize(self, limit: int) -> None:
         """Share out another amount; nobody loses what it has."""
@@ -97,7 +100,9 @@ class Quota:
         """Give back all that a loan has taken."""
         if self._overdrawn is loan:
             self._overdrawn = None
-        self.give_back(amount)
+        self.taken -= amount
+        if self._queue:
+            self._call_in()
 
     def _may_have(self, amount: int, loan: "Loan | None") -> bool:
         fits = self.taken + amount <= self._limit
@@ -139,11 +144,10 @@ class Loan:
 
     def take_now(self, amount: int) -> bool:
         """Take `amount` more if it can be had at once. Gives whether it could."""
-        if not self._quota.has(amount):
-            return False
-        self._quota.add(amount)
-        self._taken += amount
-        return True
+        if self._quota.take_now(amount):
+            self._taken += amount
+            return True
+        return False
 
     async def take(self, amount: int) -> None:
         """Wait until `amount` more can be had, and take it. May be cancelled."""
@@ -191,11 +195,10 @@ class Admission:
     def enter_now(self, caller: str, client: str) -> Place | None:
         """Give a place that is free, to be given back with `leave`; None if none is."""
         wanted = self._quotas(caller, client)
-        for quota in wanted:
-            if not quota.has():
+        for index, quota in enumerate(wanted):
+            if not quota.take_now():
+                self.leave(wanted[:index])
                 return None
-        for quota in wanted:
-            quota.add()
         return wanted
 
     async def enter(

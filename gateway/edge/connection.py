@@ -30,6 +30,7 @@ from gateway.edge.pieces import READ_BYTES, pieces_of
 from gateway.edge.request import Request
 from gateway.edge.response import Response
 from gateway.edge.tls import names_of
+from gateway.turns import next_turn
 
 _FRAME_BYTES: Final = 64
 """What a head may have beside its target and its headers."""
@@ -207,7 +208,7 @@ class Connection(Paced):
             response: the answer.
             timeout_s: how long the caller may take.
         """
-        await asyncio.sleep(0)  # so that the answers of this turn are written together
+        await next_turn()  # so that the answers of this turn are written together
         keeps_open = (
             request.keeps_open
             and request.body.is_whole

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.access.admission import Admission, Quota
+from gateway.access.admission import Admission, Place, Quota
 from gateway.access.policy import Policy
 from gateway.edge.connection import NotHttp
 from gateway.edge.problems import PROBLEM_TYPE, problem
 from gateway.edge.request import (
     Arriving,
     Bounds,
+    Head,
     Request,
     credentials_of,
     read_body,
@@ -147,20 +148,23 @@ class Inbound:
         started = self._clock.monotonic()
         service = self._service
         self.requests += 1
+        held = 0
         try:
-            response = await self._response(service, request, record, started)
+            try:
+                response = await self._serve(service, request, record, started)
+            except Exception as error:  # noqa: BLE001 - the last resort: fail closed
+                response = _problem_of(error, record)
             record.seconds = self._clock.monotonic() - started
             if self.draining:
                 response.closes = True
-            self._memory.add(record.response_bytes)
+            held = record.response_bytes
+            self._memory.add(held)
             record.delivered = False
-            try:
-                timeout_s = service.bounds.write_timeout_s
-                deliver = request.wire.deliver
-                record.delivered = await deliver(request, response, timeout_s)
-            finally:
-                self._memory.give_back(record.response_bytes)
+            record.delivered = await request.wire.deliver(
+                request, response, service.bounds.write_timeout_s
+            )
         finally:
+            self._memory.give_back(held)
             self.requests -= 1
             if not self.requests:
                 self._ended.set()
@@ -180,26 +184,6 @@ class Inbound:
         self._observer(record)
         return response
 
-    async def _response(
-        self,
-        service: Service,
-        request: Request,
-        record: ExchangeRecord,
-        started: float,
-    ) -> Response:
-        """Give AlipayHK's answer, or a problem."""
-        try:
-            return await self._serve(service, request, record, started)
-        except ExchangeError as error:
-            response = _failed(error, record)
-            if isinstance(error, InvalidRequest):
-                # Whoever sent it may see its end, and what is behind, elsewhere.
-                response.closes = True
-        except Exception as error:  # noqa: BLE001 - the last resort: fail closed
-            record.error = _place_of(error)
-            response = _defect(record)
-        return response
-
     async def _serve(
         self,
         service: Service,
@@ -212,53 +196,58 @@ class Inbound:
         A place is taken only once the body is there: else callers that send slowly
         would hold them all, and send nothing.
         """
-        if service.policy.knows_callers:
-            service.policy.identify(credentials_of(request), record)
-        if request.method != POST:
-            service.policy.check_method(request.method, request.target, record)
-        head = read_head(request, service.bounds)
-        route = service.policy.route(head.target, head.client, record)
-        record.client, record.route = route.client.name, route.path
-        service.policy.take(record)
+        head, route = _admitted(service, request, record)
         deadline = None if head.timeout_s is None else started + head.timeout_s
         body = await read_body(request, service.bounds, self._memory, self.arriving)
         try:
             record.request_bytes = len(body)
             call = Call(head.target, body, head.encrypt, deadline)
-            answer = await self._exchange(service.relay, route, call, record)
+            place = self._admission.enter_now(record.caller, record.client)
+            if place is None:
+                place = await self._queue_up(call, record)
+            self.in_flight += 1
+            try:
+                self._check()
+                if self._digests:
+                    record.request_sha256 = hashlib.sha256(body).hexdigest()
+                answer = await service.relay.exchange(route, call, record)
+            finally:
+                self.in_flight -= 1
+                self._admission.leave(place)
         finally:
             self._memory.give_back(len(body))
+        if self._digests:
+            record.response_sha256 = hashlib.sha256(answer.body).hexdigest()
         return _passed_on(answer, record)
 
-    async def _exchange(
-        self, relay: Relay, route: Route, call: Call, record: ExchangeRecord
-    ) -> Answer:
-        """Carry out an exchange in a place of its own."""
+    async def _queue_up(self, call: Call, record: ExchangeRecord) -> Place:
+        """Wait for a place, no longer than the caller does."""
         patience_s = None
         if call.deadline is not None:
             patience_s = call.deadline - self._clock.monotonic()
-        admission = self._admission
-        place = admission.enter_now(record.caller, record.client)
-        if place is None:
-            place = await admission.enter(record.caller, record.client, patience_s)
-        self.in_flight += 1
-        try:
-            self._check()
-            if self._digests:
-                record.request_sha256 = hashlib.sha256(call.body).hexdigest()
-            answer = await relay.exchange(route, call, record)
-            if self._digests:
-                record.response_sha256 = hashlib.sha256(answer.body).hexdigest()
-        finally:
-            self.in_flight -= 1
-            self._admission.leave(place)
-        return answer
+        return await self._admission.enter(record.caller, record.client, patience_s)
 
     def _exchange_id(self, request: Request) -> str:
         given = request.fields.get("Gateway-Exchange-Id", ())
         if len(given) == 1 and _EXCHANGE_ID.fullmatch(given[0]):
             return given[0]
         return self._names.next()
+
+
+def _admitted(
+    service: Service, request: Request, record: ExchangeRecord
+) -> tuple[Head, Route]:
+    """Give what the head of a request says, and its route, if the policy has it pass."""
+    policy = service.policy
+    if policy.knows_callers:
+        policy.identify(credentials_of(request), record)
+    if request.method != POST:
+        policy.check_method(request.method, request.target, record)
+    head = read_head(request, service.bounds)
+    route = policy.route(head.target, head.client, record)
+    record.client, record.route = route.client.name, route.path
+    policy.take(record)
+    return head, route
 
 
 def _passed_on(answer: Answer, record: ExchangeRecord) -> Response:
@@ -294,6 +283,17 @@ def _chosen(headers: Headers) -> dict[str, str]:
         if passed is not None and value.isascii() and value.isprintable():
             chosen.setdefault(passed, value)
     return chosen
+
+
+def _problem_of(error: Exception, record: ExchangeRecord) -> Response:
+    """Give the answer to whatever ended an exchange."""
+    if not isinstance(error, ExchangeError):
+        record.error = _place_of(error)
+        return _defect(record)
+    response = _failed(error, record)
+    # Whoever sent it may see its end, and what is behind, elsewhere.
+    response.closes = isinstance(error, InvalidRequest)
+    return response
 
 
 def _failed(error: ExchangeError, record: ExchangeRecord) -> Response:

@@ -11,6 +11,7 @@ from gateway.edge.paced import Paced
 from gateway.edge.pieces import READ_BYTES, pieces_of
 from gateway.errors import UpstreamTimeout
 from gateway.protocol import ReceivedResponse
+from gateway.turns import next_turn
 
 _TURNS: Final = 4
 """Of the loop: two are enough for what has arrived to be read."""
@@ -58,14 +59,16 @@ class Outbound(Paced):
 
         TLS has words of its own to read, which harm nothing: see `settle`.
         """
-        return self.is_fit and not self._arrived.poll(0)
+        return not (
+            self._spoiled or self._transport.is_closing() or self._arrived.poll(0)
+        )
 
     async def settle(self) -> bool:
         """Read what stands on it already, such as its end. Gives whether it is still."""
         for _ in range(_TURNS):
             if self.is_still or not self.is_fit:
                 return self.is_fit
-            await asyncio.sleep(0)
+            await next_turn()
         return False
 
     async def ask(
@@ -100,7 +103,11 @@ class Outbound(Paced):
             if first_byte_timeout_s is None
             else min(deadline, self._loop.time() + first_byte_timeout_s)
         )
-        await self._write(request, answer)
+        head, body = request
+        if len(body) <= READ_BYTES:
+            self._transport.write(head + body)
+        else:
+            await self._write(head, body, answer)
         while not answer.ended:
             if self._late:  # also while this waited for something else
                 raise TimeoutError
@@ -118,16 +125,12 @@ class Outbound(Paced):
         self._answer = None
         return ReceivedResponse(answer.status, answer.headers, answer.take_body())
 
-    async def _write(self, request: tuple[bytes, bytes], answer: AnswerReader) -> None:
-        """Write head and body in one step, or a large body as it is taken.
+    async def _write(self, head: bytes, body: bytes, answer: AnswerReader) -> None:
+        """Write a large body as it is taken.
 
         An answer that comes before the body was taken is one all the same; the
         connection is then at its end.
         """
-        head, body = request
-        if len(body) <= READ_BYTES:
-            self._transport.write(head + body)
-            return
         first, *rest = pieces_of(body)
         self._transport.write(head + first)
         for piece in rest:

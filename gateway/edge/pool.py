@@ -25,6 +25,15 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
 
+    def take_now(self) -> Outbound | None:
+        """Give the connection that was used last, if a request may be written to it."""
+        if self._idle:
+            last = self._idle[-1]
+            fresh = self._loop.time() - _KEEPALIVE_S
+            if last.idle_since > fresh and last.is_still:
+                return self._idle.pop()
+        return None
+
     async def take(self, timeout_s: float) -> Outbound:
         """Give a connection that a request may be written to at once.
 

@@ -34,6 +34,9 @@ _READ: Final = {
 _WITHOUT_WISHES: Final = {"Authorization", "Content-Length", "Host"}
 """What most requests have, of the headers that are read."""
 
+_FRAME_BYTES: Final = 4
+"""What a header has beside its name and its value."""
+
 _WISHES: Final = {"true": True, "false": False}
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
 
@@ -105,18 +108,21 @@ class Body:
         self._unread += len(piece)
         if self._unread >= READ_BYTES:
             self._wire.hold()
-        self._wake()
+        if self._arrived is not None:
+            self._wake(self._arrived)
 
     def complete(self) -> None:
         """Note that this was all."""
         self.is_whole = self.problem is None
-        self._wake()
+        if self._arrived is not None:
+            self._wake(self._arrived)
 
     def lose(self, problem: str) -> None:
         """Note that the rest never comes."""
         self.problem = problem
         self._pieces.clear()
-        self._wake()
+        if self._arrived is not None:
+            self._wake(self._arrived)
 
     def take(self) -> bytes:
         """Give what has come since this was asked last."""
@@ -134,9 +140,9 @@ class Body:
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
 
-    def _wake(self) -> None:
-        arrived, self._arrived = self._arrived, None
-        if arrived is not None and not arrived.done():
+    def _wake(self, arrived: asyncio.Future[None]) -> None:
+        self._arrived = None
+        if not arrived.done():
             arrived.set_result(None)
 
 
@@ -193,7 +199,8 @@ class Request:
 
     def add_header(self, name: bytes, value: bytes) -> None:
         """Take a header, as it was sent."""
-        self.count_header(name, value)
+        self.headers += 1
+        self.size += len(name) + len(value) + _FRAME_BYTES
         lower = name.lower()
         known = _READ.get(lower)
         if known is not None:
@@ -203,9 +210,9 @@ class Request:
             self.has_unknown = True
 
     def count_header(self, name: bytes, value: bytes) -> None:
-        """Count a header, read or not."""
+        """Count a header that is not read, such as one behind the body."""
         self.headers += 1
-        self.size += len(name) + len(value) + 4
+        self.size += len(name) + len(value) + _FRAME_BYTES
 
     def only(self, name: str) -> str | None:
         """Give the value of a header that is read; None where it is missing.
@@ -307,8 +314,7 @@ async def read_body(
     _continue(request)
     if request.body.is_whole:  # it came with its head
         body = request.body.take()
-        _check_room(memory, len(body), len(body), bounds)
-        memory.add(len(body))
+        _take_room(memory, len(body), len(body), bounds)
         return body
     pieces = _Pieces(bounds, memory)
     try:
@@ -336,8 +342,7 @@ class _Pieces:
             RequestTooLarge, Overloaded: it is one too many.
         """
         size = len(piece)
-        _check_room(self._memory, self.size + size, size, self._bounds)
-        self._memory.add(size)
+        _take_room(self._memory, self.size + size, size, self._bounds)
         self.size += size
         self._pieces.append(piece)
         if len(self._pieces) == self._condensed + MANY:
@@ -369,10 +374,11 @@ async def _arrive(
     raise InvalidRequest(msg)
 
 
-def _check_room(memory: Quota, size: int, piece: int, bounds: Bounds) -> None:
+def _take_room(memory: Quota, size: int, piece: int, bounds: Bounds) -> None:
+    """Take the bytes of a piece from the memory; `size` is that of all with it."""
     if size > bounds.max_body_bytes:
         raise _too_large(bounds)
-    if not memory.has(piece):
+    if not memory.take_now(piece):
         msg = (
             "The bodies in memory are as large as they may be together "
             "(inbound.max_buffered_bytes). Send again later."

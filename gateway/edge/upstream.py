@@ -14,9 +14,11 @@ from typing import Final
 
 from gateway.access.admission import Loan, Quota
 from gateway.edge.dial import Dial
+from gateway.edge.outbound import Outbound
 from gateway.edge.pool import Pool
 from gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from gateway.protocol import ReceivedResponse, SignedMessage
+from gateway.turns import next_turn
 
 _OUR_HEADERS: Final = "Accept-Encoding: identity\r\nUser-Agent: alipayhk-gateway\r\n"
 
@@ -58,12 +60,8 @@ class HttpUpstream:
     ) -> ReceivedResponse:
         """Send the request and wait for the whole answer; see `Upstream.send`."""
         deadline = self._loop.time() + timeout_s
-        await asyncio.sleep(0)  # so that those who signed in this turn write together
-        try:
-            connection = await self._pool.take(deadline - self._loop.time())
-        except TimeoutError:
-            msg = "No connection to AlipayHK within the route's deadline."
-            raise UpstreamUnavailable(msg) from None
+        await next_turn()  # so that those who signed in this turn write together
+        connection = self._pool.take_now() or await self._connection(deadline)
         try:
             with Loan(self._memory) as loan:
                 return await connection.ask(
@@ -78,6 +76,13 @@ class HttpUpstream:
             raise UpstreamTimeout(msg) from None
         finally:
             self._pool.give_back(connection)
+
+    async def _connection(self, deadline: float) -> Outbound:
+        try:
+            return await self._pool.take(deadline - self._loop.time())
+        except TimeoutError:
+            msg = "No connection to AlipayHK within the route's deadline."
+            raise UpstreamUnavailable(msg) from None
 
     def _head(self, request: SignedMessage) -> bytes:
         lines = [f"{name}: {value}\r\n" for name, value in request.headers]

@@ -75,7 +75,10 @@ class Breaker:
         Raises:
             UpstreamUnavailable: not now; its `retry_after_s` says when.
         """
-        return Attempt(self, self._admit(), patience)
+        is_probe = self.state is not BreakerState.CLOSED
+        if is_probe:
+            self._begin_probe()
+        return Attempt(self, is_probe, patience)
 
     def learn(self, error: BaseException | None, attempt: "Attempt") -> None:
         """Take in how an attempt ended."""
@@ -93,10 +96,7 @@ class Breaker:
         """Tell nobody of changes any more: another breaker stands in this one's place."""
         self._on_change = _nobody
 
-    def _admit(self) -> bool:
-        """Give whether this attempt is the probe."""
-        if self.state is BreakerState.CLOSED:
-            return False
+    def _begin_probe(self) -> None:
         left = self._opened_at + self._settings.open_s - self._monotonic()
         if left > 0 or self._probing:
             msg = (
@@ -106,7 +106,6 @@ class Breaker:
             raise UpstreamUnavailable(msg, retry_after_s=max(left, 1.0))
         self._probing = True
         self._change(BreakerState.HALF_OPEN)
-        return True
 
     def _answered(self) -> None:
         self._failures = 0

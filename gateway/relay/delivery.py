@@ -53,9 +53,9 @@ class Delivery:
     ) -> None:
         self._clock = clock
         self._entropy = entropy
-        self._route = route
+        self.route = route
         self._patience = call.deadline
-        self._record = record
+        self.record = record
         self._deadline = clock.monotonic() + route.timeout_s
         if call.deadline is not None:
             self._deadline = min(self._deadline, call.deadline)
@@ -80,18 +80,19 @@ class Delivery:
         unsettled: ExchangeError | None = None
         repeat = 0
         while True:
-            if self._record.attempts:
+            if self.record.attempts:
                 draft = replace(draft, time=self._time())
             try:
-                request = await self._sign(signer, draft)
+                signature = await signer.sign(signature_base(draft))
+                request = self._signed(draft, signer, signature)
                 return request, await self._send(request)
             except ExchangeError as error:
                 if error.outcome is Outcome.UNKNOWN:
                     unsettled = unsettled or error
                 pause = self._pause(repeat)
                 if (
-                    repeat == self._route.client.repeats
-                    or not self._route.may_repeat(error)
+                    repeat == self.route.client.repeats
+                    or not self.route.may_repeat(error)
                     or self._clock.monotonic() + pause >= self._deadline
                 ):
                     answered = error.outcome is Outcome.ANSWERED
@@ -99,15 +100,15 @@ class Delivery:
             await self._clock.sleep(pause)
             repeat += 1
 
-    async def _sign(self, signer: PrivateKey, draft: Draft) -> SignedMessage:
-        signature = await signer.sign(signature_base(draft))
-        self._record.key_version = signer.public.version
-        named = self._route.client.send_key_version
-        version = signer.public.version if named else None
-        return attach_signature(draft, signature, key_version=version)
+    def _signed(
+        self, draft: Draft, signer: PrivateKey, signature: bytes
+    ) -> SignedMessage:
+        version = self.record.key_version = signer.public.version
+        named = version if self.route.client.send_key_version else None
+        return attach_signature(draft, signature, key_version=named)
 
     async def _send(self, request: SignedMessage) -> ReceivedResponse:
-        client, record = self._route.client, self._record
+        client, record = self.route.client, self.record
         started = self._clock.monotonic()
         if started >= self._deadline:
             msg = "The caller's deadline passed before anything was sent."
@@ -128,7 +129,7 @@ class Delivery:
         return received
 
     def _time(self) -> str:
-        return format_time(self._clock.now(), self._route.client.zone)
+        return format_time(self._clock.now(), self.route.client.zone)
 
     def _pause(self, repeat: int) -> float:
         """Give a random pause: callers that failed together come back apart."""

@@ -2,11 +2,13 @@
 
     prepare → encrypt → sign → send → verify → decrypt
 
-`Relay._exchange` is those lines; everything else here serves them. Which key signs is
+`Relay.exchange` is those lines; everything else here serves them. Which key signs is
 `gateway.relay.trial`'s to say, and `gateway.relay.delivery` signs, sends and repeats.
 The bytes that are signed are the bytes that are sent, and the bytes that were verified
 are the bytes that are passed back.
 """
+
+from functools import partial
 
 from gateway.errors import InvalidRequest, KeyUnavailable, ResponseStale
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
@@ -58,49 +60,55 @@ class Relay:
             ExchangeError: no answer may be passed on; its outcome says whether
                 AlipayHK may have acted.
         """
-        record.client, record.route = route.client.name, route.path
+        client = route.client
+        record.client, record.route = client.name, route.path
         record.encrypted = route.encryption_for(call.encrypt)
         check_call_target(call.target)
         check_request_body(call.body)
-        answer = await self._exchange(route, call, record)
-        record.code = VERIFIED if answer.verified else REFUSED
-        return answer
-
-    async def _exchange(
-        self, route: Route, call: Call, record: ExchangeRecord
-    ) -> Answer:
-        client, ring = route.client, _ring_of(route.client)
-        draft = self._prepare(client, call)
-        content_key = self._entropy(CONTENT_KEY_BYTES) if record.encrypted else None
-        if content_key is not None:
-            draft = _encrypt(client, ring, draft, content_key)
-            record.encrypted_to = ring.recipient.version
-        delivery = Delivery(self._clock, self._entropy, route, call, record)
-
-        async def attempt(signer: PrivateKey) -> Answer:
-            request, received = await delivery(signer, draft)
-            response = self._verify(client, ring, request, received, record)
-            if isinstance(response, UnsignedRefusal):
-                return _refused(response, record)
-            if response.encrypt is None:
-                return _verified(
-                    response, response.body, read_result(response.body), record
-                )
-            body, result = await _decrypt(client, ring, response, content_key, record)
-            return _verified(response, body, result, record)
-
-        if ring.canary is None:
-            return await attempt(ring.signer)
-        terms = Terms(client.signature_refusal_codes, delivery.in_time)
-        return await carry_out(attempt, ring, client.canary, terms, record)
-
-    def _prepare(self, client: Client, call: Call) -> Draft:
-        return draft_request(
+        ring = _ring_of(client)
+        draft = draft_request(
             target=call.target,
             client_id=client.client_id,
             time=format_time(self._clock.now(), client.zone),
             body=call.body,
         )
+        content_key = None
+        if record.encrypted:
+            content_key = self._entropy(CONTENT_KEY_BYTES)
+            draft = _encrypt(client, ring, draft, content_key)
+            record.encrypted_to = ring.recipient.version
+        delivery = Delivery(self._clock, self._entropy, route, call, record)
+        asked = ring, draft, content_key
+        if ring.canary is None:
+            answer = await self._attempt(delivery, *asked, ring.signer)
+        else:
+            attempt = partial(self._attempt, delivery, *asked)
+            terms = Terms(client.signature_refusal_codes, delivery.in_time)
+            answer = await carry_out(attempt, ring, client.canary, terms, record)
+        record.code = VERIFIED if answer.refusal is None else REFUSED
+        return answer
+
+    async def _attempt(
+        self,
+        delivery: Delivery,
+        ring: Keyring,
+        draft: Draft,
+        content_key: bytes | None,
+        signer: PrivateKey,
+    ) -> Answer:
+        """Sign with this key, send, and give the answer, verified and decrypted."""
+        client, record = delivery.route.client, delivery.record
+        request, received = await delivery(signer, draft)
+        response = self._verify(client, ring, request, received, record)
+        if isinstance(response, UnsignedRefusal):
+            return _refused(response, record)
+        if response.encrypt is None:
+            body, result = response.body, read_result(response.body)
+        else:
+            body, result = await _decrypt(client, ring, response, content_key, record)
+        if result is not None:
+            record.result_code = result.code
+        return Answer(response.status, response.headers, body)
 
     def _verify(
         self,
@@ -178,17 +186,6 @@ async def _decrypt(
     opened = await ring.opened(response)
     record.decrypted_by = opened.version
     return opened.body, opened.result
-
-
-def _verified(
-    response: VerifiedResponse,
-    body: bytes,
-    result: Result | None,
-    record: ExchangeRecord,
-) -> Answer:
-    if result is not None:
-        record.result_code = result.code
-    return Answer(response.status, response.headers, body)
 
 
 def _refused(response: UnsignedRefusal, record: ExchangeRecord) -> Answer:

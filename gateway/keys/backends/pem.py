@@ -1,6 +1,5 @@
 """Pairs in files: the private half is in this process, on the disk it may be encrypted."""
 
-import asyncio
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NoReturn
@@ -14,6 +13,7 @@ from gateway.keys.formats import read_private_key
 from gateway.keys.locations import FILE, path_of
 from gateway.keys.ports import Place, PrivateKey
 from gateway.protocol import PublicKey, sign, unwrap
+from gateway.turns import next_turn
 
 _WAITS_BYTES: Final = 1 << 16
 """As much is signed together with others."""
@@ -48,12 +48,12 @@ class FileKey:
         do not wait: each would hold a second copy of its body meanwhile.
         """
         if len(base) <= _WAITS_BYTES:
-            await asyncio.sleep(0)
+            await next_turn()
         return sign(self._private, base)
 
     async def unwrap(self, wrapped_key: bytes) -> bytes:
         """Unwrap in this thread, likewise."""
-        await asyncio.sleep(0)
+        await next_turn()
         return unwrap(self._private, wrapped_key)
 
 

@@ -37,7 +37,7 @@ async def test_a_great_amount_is_not_overtaken_by_small_ones():
     await settle()
     small = asyncio.create_task(quota.take(1))
     await settle()
-    assert not quota.has(1)
+    assert not quota.take_now(1)
     assert not small.done()
     quota.give_back(8)
     await asyncio.gather(great, small)
@@ -95,7 +95,7 @@ async def test_one_loan_at_a_time_may_go_over_the_limit():
         ending.close()
         await waiting
         assert (quota.taken, quota.waiting) == (11, 0)
-        assert not quota.has()
+        assert not quota.take_now()
     assert quota.taken == 10
 
 
@@ -113,7 +113,7 @@ async def test_a_loan_that_is_given_up_while_it_waits_is_nobodys():
         quota.resize(4)
         await last
     assert (quota.taken, quota.waiting) == (0, 0)
-    assert quota.has(4)
+    assert quota.take_now(4)
 
 
 async def test_another_size_calls_in_those_who_wait_and_takes_from_nobody():
@@ -125,7 +125,7 @@ async def test_another_size_calls_in_those_who_wait_and_takes_from_nobody():
     await waiting
     quota.resize(1)
     assert quota.taken == 2
-    assert not quota.has()
+    assert not quota.take_now()
 
 
 @pytest.mark.parametrize("seed", range(20))
