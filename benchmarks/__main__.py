@@ -11,12 +11,20 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import resources
 from benchmarks.floor import Floor
 from benchmarks.load import Window, load, need_wrk
-from benchmarks.process import ROOT, module, resident_mib, running
+from benchmarks.process import (
+    ROOT,
+    SUBJECT_CORES,
+    module,
+    moved,
+    resident_mib,
+    running,
+)
 from benchmarks.report import (
     Bound,
     Row,
@@ -43,21 +51,21 @@ def main() -> None:
     need_wrk()
     with (
         tempfile.TemporaryDirectory() as name,
-        upstream(Path(name)) as (keys, port),
+        upstream(Path(name)) as alipayhk,
     ):
         folder = Path(name)
         if options.memory:
-            bounds = resources.flatness(folder, port, options.exchanges)
+            bounds = resources.flatness(folder, alipayhk.port, options.exchanges)
             print(*bounds_table(bounds), sep="\n")
             return
-        rows, floors = measure(folder, keys, port, quick=options.quick)
+        rows, floors = measure(folder, alipayhk, quick=options.quick)
         bounds = [
             *promises(rows, floors),
-            *resources.memory(folder, port),
-            *resources.starts(folder, port, 3 if options.quick else 9),
+            *resources.memory(folder, alipayhk.port),
+            *resources.starts(folder, alipayhk.port, 3 if options.quick else 9),
         ]
         if has_workers(folder):
-            bounds += resources.killed_worker(folder, port)
+            bounds += resources.killed_worker(folder, alipayhk.port)
     how = "quick, 3 turns of 1 s" if options.quick else "5 turns of 3 s"
     figures = ["", *machine(), f"* {how} for each figure", *_floors(floors), ""]
     figures += [*bounds_table(bounds), "", *table(rows), ""]
@@ -68,8 +76,21 @@ def main() -> None:
         write_plot(ROOT / "docs" / "benchmarks.svg", rows)
 
 
+@dataclass(frozen=True)
+class Upstream:
+    """AlipayHK for a benchmark, while it runs."""
+
+    keys: Keys
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{TARGET}"
+
+
 @contextmanager
-def upstream(folder: Path) -> Iterator[tuple[Keys, int]]:
+def upstream(folder: Path) -> Iterator[Upstream]:
     """Run AlipayHK with keys of its own, and ours.
 
     They have a folder to themselves: the gateway watches it for changes.
@@ -78,23 +99,23 @@ def upstream(folder: Path) -> Iterator[tuple[Keys, int]]:
     keys.write(folder / "keys")
     command = module("benchmarks.upstream", str(folder / "keys"))
     with running(command, stdout=subprocess.PIPE, text=True) as process:
-        yield keys, int(process.stdout.readline())
+        yield Upstream(keys, int(process.stdout.readline()), process.pid)
 
 
 def measure(
-    folder: Path, keys: Keys, port: int, *, quick: bool
+    folder: Path, alipayhk: Upstream, *, quick: bool
 ) -> tuple[list[Row], dict[tuple[int, bool], float]]:
     """Measure all subjects in all cells. Gives the rows, and the floors."""
     cells = QUICK_CELLS if quick else [(s, c) for s in SIZES for c in CONNECTIONS]
     seconds, rounds = (1, 3) if quick else (3, 5)
     rows: list[Row] = []
     floors: dict[tuple[int, bool], list[float]] = {}
-    with all_subjects(folder, port) as subjects:
+    with all_subjects(folder, alipayhk.port) as subjects:
         for subject in subjects:  # compilers and pools warm up
             load(subject.url, folder, size=KIB, connections=32, seconds=2)
         for size, connections in cells:
             print(f"{size // KIB} KiB, {connections} connections ...", flush=True)
-            cell = Cell(folder, keys, port, size, connections, seconds)
+            cell = Cell(folder, alipayhk, size, connections, seconds)
             for _ in range(rounds):
                 cell.take_turns(subjects)
             rows += cell.rows()
@@ -109,16 +130,17 @@ class Cell:
     def __init__(
         self,
         folder: Path,
-        keys: Keys,
-        port: int,
+        alipayhk: Upstream,
         size: int,
         connections: int,
         seconds: float,
     ) -> None:
         self._folder, self._size = folder, size
         self._connections, self._seconds = connections, seconds
-        self._direct_url = f"http://127.0.0.1:{port}{TARGET}"
-        self._floors = {e: Floor(keys, size, encrypted=e) for e in (False, True)}
+        self._alipayhk = alipayhk
+        self._floors = {
+            e: Floor(alipayhk.keys, size, encrypted=e) for e in (False, True)
+        }
         self.floors: dict[bool, list[float]] = {False: [], True: []}
         self._direct: list[Window] = []
         self._windows: dict[tuple[str, bool], list[Window]] = {}
@@ -128,7 +150,11 @@ class Cell:
         """Measure the floors, the upstream alone, and each subject once."""
         for encrypted, floor in self._floors.items():
             self.floors[encrypted].append(floor.seconds())
-        self._direct.append(self._load(self._direct_url, seconds=1))
+        # Where the subjects run: else its caller would reach it without waking another
+        # core, as no caller reaches a gateway, or AlipayHK, and a gateway would be
+        # charged for that.
+        with moved(self._alipayhk.pid, SUBJECT_CORES):
+            self._direct.append(self._load(self._alipayhk.url, seconds=1))
         for subject in subjects:
             for encrypted in (False, True) if subject.log else (False,):
                 window = self._load(

@@ -35,6 +35,17 @@ def running(
             process.wait()
 
 
+@contextmanager
+def moved(pid: int, cores: set[int]) -> Iterator[None]:
+    """Have a process run on these cores until the end of the block."""
+    before = os.sched_getaffinity(pid)
+    os.sched_setaffinity(pid, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(pid, before)
+
+
 def module(name: str, *arguments: str) -> list[str]:
     """Give the command that runs a module with this Python."""
     return [sys.executable, "-m", name, *arguments]

@@ -40,10 +40,10 @@ def main() -> None:
     need_wrk()
     with (
         tempfile.TemporaryDirectory() as name,
-        upstream(Path(name)) as (_, port),
+        upstream(Path(name)) as alipayhk,
     ):
         folder = Path(name)
-        file, inbound, admin = config(folder, port)
+        file, inbound, admin = config(folder, alipayhk.port)
         command = [sys.executable, "-c", _READABLE, "serve", "-c", str(file)]
         with (
             (folder / "log").open("w") as log,
