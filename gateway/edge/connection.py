@@ -178,6 +178,8 @@ class Connection(Paced):
         self._full = False
         """Whether as many wait, or did, as may: the last of them is the last of all."""
         self._task: asyncio.Task[None] | None = None
+        self._asked: asyncio.Future[None] | None = None
+        """Done once there is another request; None where the task does not wait."""
         self._progressed = False
         self._unfinished = 0
         """Bytes since the last that were the end of a head, or of a body."""
@@ -273,6 +275,7 @@ class Connection(Paced):
         self._waiting.clear()
         if self._current is None:
             self._close()
+            return None
         return self._task
 
     def abort(self) -> None:
@@ -337,6 +340,8 @@ class Connection(Paced):
         if self._in_body:
             self._request.body.lose("The caller is gone.")
         del self._request  # and with it, and the parser, the circles of references
+        if self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
         if self._taken is not None and not self._taken.done():
             self._taken.set_exception(ConnectionResetError("the caller is gone"))
             self._taken.exception()  # seen, also where nobody waits
@@ -425,19 +430,34 @@ class Connection(Paced):
             return
         self._current = asked
         self._answered = False
-        self._task = self._loop.create_task(self._answer(asked))
+        if self._task is None:
+            self._task = self._loop.create_task(self._answer_all())
+        elif self._asked is not None and not self._asked.done():
+            self._asked.set_result(None)
 
-    async def _answer(self, request: Request) -> None:
-        try:
-            await self._server.handle(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, here it ends
-            self._tell(error)
-        finally:
-            self._next(request)
+    async def _answer_all(self) -> None:
+        """Answer one request after the other, until there can be none any more.
+
+        One task for all of a connection: one for each request costs 2 µs more.
+        """
+        while True:
+            request = self._current
+            if request is not None:
+                try:
+                    await self._server.handle(request)
+                except Exception as error:  # noqa: BLE001 - whatever it is, here it ends
+                    self._tell(error)
+                finally:
+                    self._next(request)
+            elif not self._ending:
+                self._asked = self._loop.create_future()
+                await self._asked
+            else:
+                return
 
     def _next(self, request: Request) -> None:
         """Go on behind an answer."""
-        self._current = self._task = None
+        self._current = None
         if not self._answered:
             self.abort()
         elif self._ending:

@@ -34,6 +34,9 @@ _READ: Final = {
 _WITHOUT_WISHES: Final = {"Authorization", "Content-Length", "Host"}
 """What most requests have, of the headers that are read."""
 
+_UNAMBIGUOUS: Final = {*_WITHOUT_WISHES, *_OURS}
+"""What no other reader understands otherwise."""
+
 _FRAME_BYTES: Final = 4
 """What a header has beside its name and its value."""
 
@@ -402,7 +405,7 @@ def _check_headers(request: Request) -> None:
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         msg = "One Host header is needed."
         raise InvalidRequest(msg)
-    if fields.keys() <= _WITHOUT_WISHES:
+    if fields.keys() <= _UNAMBIGUOUS:
         return
     # The first WebSocket had eight bytes of body that no length declares.
     if "Upgrade" in fields or "Sec-WebSocket-Key1" in fields:

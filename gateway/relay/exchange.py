@@ -75,8 +75,15 @@ class Relay:
         content_key = None
         if record.encrypted:
             content_key = self._entropy(CONTENT_KEY_BYTES)
-            draft = _encrypt(client, ring, draft, content_key)
-            record.encrypted_to = ring.recipient.version
+            recipient = ring.recipient
+            draft = encrypt(
+                draft,
+                content_key,
+                recipient,
+                content_type=client.encrypted_content_type,
+                send_key_version=client.send_key_version,
+            )
+            record.encrypted_to = recipient.version
         delivery = Delivery(self._clock, self._entropy, route, call, record)
         asked = ring, draft, content_key
         if ring.canary is None:
@@ -160,16 +167,6 @@ def _ring_of(client: Client) -> Keyring:
         msg = "No platform key may verify the answer, so nothing was sent."
         raise KeyUnavailable(msg)
     return ring
-
-
-def _encrypt(client: Client, ring: Keyring, draft: Draft, content_key: bytes) -> Draft:
-    return encrypt(
-        draft,
-        content_key,
-        ring.recipient,
-        content_type=client.encrypted_content_type,
-        send_key_version=client.send_key_version,
-    )
 
 
 async def _decrypt(
