@@ -75,6 +75,9 @@ class Policy:
         before: the policy this one replaces: rates that stay the same go on from
             where they are.
         new_bucket: makes buckets, where they are not this process's own.
+
+    Attributes:
+        knows_callers: whether callers are told apart.
     """
 
     def __init__(  # noqa: PLR0913 - its ports
@@ -88,6 +91,7 @@ class Policy:
         before: "Policy | None" = None,
         new_bucket: NewBucket | None = None,
     ) -> None:
+        self.knows_callers: Final = bool(callers)
         self._routes = routes
         self._callers = callers
         self._permits = permits
@@ -103,18 +107,13 @@ class Policy:
             if each.rate is not None
         }
 
-    @property
-    def knows_callers(self) -> bool:
-        """Whether callers are told apart."""
-        return bool(self._callers)
-
     def identify(self, credentials: Credentials, record: ExchangeRecord) -> None:
         """Find out who calls, and note it.
 
         Raises:
             Unauthenticated: no caller shows such credentials.
         """
-        if not self._callers:
+        if not self.knows_callers:
             return
         try:
             record.caller = self._callers.identify(credentials).name
@@ -168,7 +167,9 @@ class Policy:
             TooManyRequests: it is over it.
         """
         bucket = self._buckets.get(record.caller)
-        wait_s = bucket.take(self._monotonic()) if bucket else 0.0
+        if bucket is None:
+            return
+        wait_s = bucket.take(self._monotonic())
         if wait_s:
             msg = "This caller is over its rate. Send again later."
             self._refuse(TooManyRequests(msg, retry_after_s=wait_s), record)
