@@ -14,7 +14,8 @@ from gateway.relay.breaker import BreakerState
 from gateway.telemetry.audit import facts_of
 from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.inventory import Inventory
-from gateway.telemetry.log import EventLog, ExchangeLog
+from gateway.telemetry.lines import text_of
+from gateway.telemetry.log import EventLog, ExchangeLog, exchange_line
 from gateway.telemetry.metrics import Metrics, Series
 from gateway.telemetry.numbered import NumberedEventLog
 from gateway.telemetry.reach import KeyReach
@@ -81,7 +82,8 @@ class Telemetry:
         ended, self._ended = self._ended, []
         now = CLOCK.now()
         self._count(ended, now)
-        self._exchanges.tell(ended)
+        # Last: all other looks at a record are slower after `vars` of it, by 0.5 µs.
+        self._exchanges.write(self._lines(ended, text_of(now)))
 
     def _count(self, ended: list[ExchangeRecord], now: datetime) -> None:
         for record in ended:
@@ -94,6 +96,15 @@ class Telemetry:
                 self.audit.exchange(record)
             except Exception as error:  # noqa: BLE001 - whatever it is
                 self._tell_defect(error)
+
+    def _lines(self, ended: list[ExchangeRecord], time: str) -> list[bytes]:
+        lines = []
+        for record in ended:
+            try:
+                lines.append(exchange_line(record, time))
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                self._tell_defect(error)
+        return lines
 
     def _tell_defect(self, error: Exception) -> None:
         context = {"message": "an exchange was not noted", "exception": error}

@@ -71,6 +71,20 @@ async def test_a_defect_with_one_exchange_costs_no_other_its_line(telemetry):
     assert [repr(error) for error in told] == ["LookupError('b')"]
 
 
+@pytest.mark.parametrize("spoilt", ["tracer_id", "seconds"])
+async def test_a_line_that_cannot_be_made_costs_no_other_its_own(telemetry, spoilt):
+    told = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    bad = ended("b")
+    setattr(bad, spoilt, object())
+    for record in (ended("a"), bad, ended("c")):
+        telemetry(record)
+    await asyncio.sleep(0)
+    assert lines(telemetry) == ["a", "c"]
+    assert {type(error) for error in told} == {TypeError}
+
+
 # --- exchanges of a kind -----------------------------------------------------
 
 OURS = KeyInfo("1", KeyState.ACTIVE, PARTNER_USES, "ours", None)
