@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import select
+import stat
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final, TextIO
@@ -46,6 +47,8 @@ class Lines:
         self._descriptor: int | None = None
         with contextlib.suppress(OSError, ValueError):  # a stream without a file
             descriptor = stream.fileno()
+            # A file has room at all times, and saves a call of the kernel's per write.
+            self._may_wait = not stat.S_ISREG(os.fstat(descriptor).st_mode)
             self._room = select.poll()
             self._room.register(descriptor, select.POLLOUT)
             self._descriptor = descriptor
@@ -96,7 +99,7 @@ class Lines:
         try:
             if self._descriptor is None:
                 return self._stream.write(lines.decode())  # it is ASCII
-            if self._room.poll(0):
+            if not self._may_wait or self._room.poll(0):
                 return os.write(self._descriptor, lines)
         except (OSError, ValueError):
             pass
