@@ -6,10 +6,13 @@ signature and no credential.
 """
 
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 VERIFIED: Final = "verified"
 REFUSED: Final = "refused"
+
+Kind: TypeAlias = tuple[object, ...]
+"""See `ExchangeRecord.kind`."""
 
 
 @dataclass(init=False)
@@ -88,6 +91,29 @@ class ExchangeRecord:
         self.exchange_id = exchange_id
         if facts:
             vars(self).update(facts)
+
+    @property
+    def kind(self) -> Kind:
+        """All that decides what it counts for, and nothing that is measured.
+
+        No part is a caller's or an answer's to choose, so kinds are few: each is a
+        combination of what is configured, of our codes and of keys in use.
+        """
+        return (
+            self.caller,
+            self.client,
+            self.route,
+            self.code,
+            self.denied,
+            self.delivered,
+            self.attempts,
+            self.key_version,
+            self.canary,
+            self.canary_attempts,
+            self.verified_by,
+            self.encrypted_to,
+            self.decrypted_by,
+        )
 
     @property
     def signatures(self) -> dict[str, int]:

@@ -2,21 +2,27 @@
 
 import asyncio
 from dataclasses import asdict
-from typing import TextIO
+from datetime import datetime
+from typing import Final, TextIO
 
 from gateway.audit.trail import Audit, NoAudit
 from gateway.config import Settings
-from gateway.events import CanaryHalt, ExchangeRecord
+from gateway.events import CanaryHalt, ExchangeRecord, Kind
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK
 from gateway.relay.breaker import BreakerState
 from gateway.telemetry.audit import facts_of
 from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.inventory import Inventory
-from gateway.telemetry.log import EventLog, ExchangeLog
-from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.lines import text_of
+from gateway.telemetry.log import EventLog, ExchangeLog, exchange_line
+from gateway.telemetry.metrics import Metrics, Series
 from gateway.telemetry.numbered import NumberedEventLog
 from gateway.telemetry.reach import KeyReach
+from gateway.telemetry.usage import Used
+
+_MOST_KINDS: Final = 1024
+"""Of exchanges, that are remembered; with one more, all are worked out anew."""
 
 
 class Telemetry:
@@ -45,12 +51,16 @@ class Telemetry:
         self.audit: Audit = NoAudit()
         self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
         self._loop = asyncio.get_running_loop()
+        self._kinds: dict[Kind, tuple[Series, Used]] = {}
+        """What exchanges of a kind count for, until keys or settings change. It is
+        looked up in a tenth of the time that working it out takes."""
         self._ended: list[ExchangeRecord] = []
         """Exchanges of this turn of the loop."""
         self._rings: dict[str, Keyring] = {}
 
     def use(self, settings: Settings) -> None:
         """Judge clocks and keys by these settings from now on."""
+        self._kinds.clear()
         clients = settings.clients
         self.clocks.use({each.name: each.clock_tolerance_s for each in clients})
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
@@ -70,20 +80,47 @@ class Telemetry:
     def flush(self) -> None:
         """Note what has not been noted yet. A defect costs no other exchange its line."""
         ended, self._ended = self._ended, []
+        now = CLOCK.now()
+        self._count(ended, now)
+        # Last: all other looks at a record are slower after `vars` of it, by 0.5 µs.
+        self._exchanges.write(self._lines(ended, text_of(now)))
+
+    def _count(self, ended: list[ExchangeRecord], now: datetime) -> None:
         for record in ended:
             try:
-                self.metrics(record)
+                series, used = self._kinds.get(record.kind) or self._learn(record)
+                self.metrics.count(record, series)
                 self.clocks(record)
                 self.reach(record)
-                self.inventory(record)
+                self.inventory.usage.count(used, now)
                 self.audit.exchange(record)
             except Exception as error:  # noqa: BLE001 - whatever it is
-                context = {"message": "an exchange was not noted", "exception": error}
-                self._loop.call_exception_handler(context)
-        self._exchanges.tell(ended)
+                self._tell_defect(error)
+
+    def _lines(self, ended: list[ExchangeRecord], time: str) -> list[bytes]:
+        lines = []
+        for record in ended:
+            try:
+                lines.append(exchange_line(record, time))
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                self._tell_defect(error)
+        return lines
+
+    def _tell_defect(self, error: Exception) -> None:
+        context = {"message": "an exchange was not noted", "exception": error}
+        self._loop.call_exception_handler(context)
+
+    def _learn(self, record: ExchangeRecord) -> tuple[Series, Used]:
+        """Work out what exchanges of this one's kind count for."""
+        if len(self._kinds) >= _MOST_KINDS:
+            self._kinds.clear()
+        known = self.metrics.series_of(record), self.inventory.usage.used_by(record)
+        self._kinds[record.kind] = known
+        return known
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""
+        self._kinds.clear()
         self.metrics.loaded(client, ring)
         self.events.loaded(client, ring)
         self.inventory.loaded(client, ring)

@@ -73,7 +73,7 @@ class Inventory:
     def __init__(self, now: Callable[[], datetime], tell: Callable[..., None]) -> None:
         self._now = now
         self._tell = tell
-        self._usage = KeyUsage(now, tell)
+        self.usage = KeyUsage(now, tell)
         self._since = now()
         self._periods: Mapping[str, Cryptoperiod] = {}
         self._rings: dict[str, Keyring] = {}
@@ -84,17 +84,17 @@ class Inventory:
         self._periods = periods
         for client in self._rings.keys() - periods.keys():
             del self._rings[client]
-            self._usage.forget(client)
+            self.usage.forget(client)
         self.look()
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Count what a finished exchange used."""
-        self._usage(record)
+        self.usage(record)
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""
         self._rings[client] = ring
-        self._usage.loaded(client, ring)
+        self.usage.loaded(client, ring)
         self.look()
 
     def page(self) -> dict[str, object]:
@@ -160,7 +160,7 @@ class Inventory:
         for party, info in keys_of(ring):
             share = share_of(ring, party, info)
             left = period.left(info, now) if signs(info, share) else None
-            used = self._usage.of(client, party, info)
+            used = self.usage.of(client, party, info)
             yield _Key(client, party, info, share, left, used)
 
     def _ending(self) -> Iterator[tuple[_Key, timedelta]]:

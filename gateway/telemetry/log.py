@@ -11,17 +11,23 @@ from typing import Any, Final, TextIO
 
 from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.keys.keyring import Keyring
-from gateway.telemetry.lines import Lines
+from gateway.telemetry.lines import Lines, line_of, text_of
 
-_FIELDS: Final = {
-    each.name: None if each.default is MISSING else each.default
-    for each in fields(ExchangeRecord)
+_UNKNOWN: Final[dict[str, Any]] = {
+    "time": "",
+    "event": "exchange",
+    **{
+        each.name: "" if each.default is MISSING else each.default
+        for each in fields(ExchangeRecord)
+    },
 }
-"""In the order of the line."""
+"""The line of an exchange that nothing is known of: its fields in their order."""
 
-_ROUNDED: Final = frozenset(
-    {"seconds", "upstream_seconds", "clock_skew_s", "date_skew_s"}
-)
+_OPTIONAL: Final = tuple(name for name, each in _UNKNOWN.items() if each is None)
+_ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s", "date_skew_s")
+_WHOLE: Final = 1.5 * 2**52
+"""Added to a number and taken away again, it leaves a whole one, as floats of this size
+have no fractions: 60 ns for each number of a line, where `round` takes 230."""
 
 Now = Callable[[], datetime]
 
@@ -32,15 +38,16 @@ class ExchangeLog:
     def __init__(
         self, stream: TextIO, now: Now, on_dropped: Callable[[], None] = lambda: None
     ) -> None:
+        self._now = now
         self._lines = Lines(stream, now, on_dropped)
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Write the line of a finished exchange, without what does not apply."""
-        self.tell([record])
+        self.write([exchange_line(record, text_of(self._now()))])
 
-    def tell(self, records: Iterable[ExchangeRecord]) -> None:
-        """Write the lines of exchanges that have finished just now."""
-        self._lines.write_all("exchange", map(_fields_of, records))
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Write these, of `exchange_line`, as many at once as a pipe takes whole."""
+        self._lines.put(lines)
 
 
 class EventLog:
@@ -94,12 +101,23 @@ class EventLog:
         )
 
 
-def _fields_of(record: ExchangeRecord) -> dict[str, object]:
-    known: dict[str, Any] = {**_FIELDS, **vars(record)}
+def exchange_line(record: ExchangeRecord, time: str) -> bytes:
+    """Give the line of a finished exchange, without what does not apply.
+
+    Args:
+        record: what is known of it.
+        time: the present moment, by `text_of`.
+    """
+    fields = _UNKNOWN | vars(record)
+    fields["time"] = time
     for name in _ROUNDED:
-        if known[name] is not None:
-            known[name] = round(known[name], 6)
-    return {name: value for name, value in known.items() if value is not None}
+        value = fields[name]
+        if value is not None:  # to the microsecond
+            fields[name] = (value * 1e6 + _WHOLE - _WHOLE) / 1e6
+    for name in _OPTIONAL:
+        if fields[name] is None:
+            del fields[name]
+    return line_of(fields)
 
 
 def canary_of(ring: Keyring) -> dict[str, object]:

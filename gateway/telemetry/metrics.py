@@ -1,6 +1,7 @@
 """Prometheus metrics. Names and labels are the public contract."""
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import (
@@ -15,7 +16,7 @@ from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
 from gateway.telemetry.merging import Told, told
-from gateway.telemetry.series import Counts, Levels, Times
+from gateway.telemetry.series import Count, Counts, Levels, Spread, Times
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
@@ -40,6 +41,19 @@ _LEVELS: Final = {
     "buffered_bytes": ("gateway_buffered_bytes", "Bytes of bodies that are held."),
     "connections": ("gateway_connections", "Open connections of callers."),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Where exchanges of one kind are counted.
+
+    Attributes:
+        counts: the counters, each with how much an exchange adds to it.
+    """
+
+    counts: list[tuple[Count, int]]
+    seconds: Spread
+    upstream_seconds: Spread
 
 
 class Metrics:
@@ -97,15 +111,15 @@ class Metrics:
             "Keyrings that were refused; the last good one stays in use.",
             "client",
         )
-        self._denials = self._counter(
+        self._denials = self._counts(
             "gateway_policy_denials",
             "Calls that the policy refuses; not enforced where it only reports.",
             "caller code enforced",
         )
-        self._repeats = self._counter(
+        self._repeats = self._counts(
             "gateway_repeats", "Attempts beyond an exchange's first.", "client route"
         )
-        self._undelivered = self._counter(
+        self._undelivered = self._counts(
             "gateway_answers_undelivered",
             "Answers that the caller did not take.",
             "client route",
@@ -150,33 +164,46 @@ class Metrics:
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Count a finished exchange."""
-        client, route = record.client, record.route
-        called = client, route
-        self._exchanges.add((record.caller, client, route, record.code))
-        self._seconds.observe(called, record.seconds)
-        if record.upstream_seconds is not None:
-            self._upstream_seconds.observe(called, record.upstream_seconds)
-        for version, times in record.signatures.items():
-            self._signatures.add((client, version), times)
-        if record.verified_by is not None:
-            self._verifications.add((client, record.verified_by, VERIFIED))
-        elif record.code in _JUDGEMENTS:
-            self._verifications.add((client, "", record.code))
-        self._count_trouble(record)
-        if record.clock_skew_s is not None:
-            self._skew.set(client, record.clock_skew_s)
-        if record.date_skew_s is not None:
-            self._date_skew.set(client, record.date_skew_s)
+        self.count(record, self.series_of(record))
 
-    def _count_trouble(self, record: ExchangeRecord) -> None:
-        client, route = record.client, record.route
+    def count(self, record: ExchangeRecord, series: Series) -> None:
+        """Count a finished exchange where those of its kind are counted."""
+        for count, times in series.counts:
+            count.count += times
+        series.seconds.observe(record.seconds)
+        if record.upstream_seconds is not None:
+            series.upstream_seconds.observe(record.upstream_seconds)
+        if record.clock_skew_s is not None:
+            self._skew.set(record.client, record.clock_skew_s)
+        if record.date_skew_s is not None:
+            self._date_skew.set(record.client, record.date_skew_s)
+
+    def series_of(self, record: ExchangeRecord) -> Series:
+        """Give where exchanges of this one's kind are counted."""
+        called = record.client, record.route
+        return Series(
+            list(self._counted(record)),
+            self._seconds.of(called),
+            self._upstream_seconds.of(called),
+        )
+
+    def _counted(self, record: ExchangeRecord) -> Iterator[tuple[Count, int]]:
+        """Give the counters of an exchange, each with what it adds to it."""
+        caller, client, route = record.caller, record.client, record.route
+        yield self._exchanges.of((caller, client, route, record.code)), 1
+        for version, times in record.signatures.items():
+            yield self._signatures.of((client, version)), times
+        if record.verified_by is not None:
+            yield self._verifications.of((client, record.verified_by, VERIFIED)), 1
+        elif record.code in _JUDGEMENTS:
+            yield self._verifications.of((client, "", record.code)), 1
         if record.denied is not None:
             enforced = "true" if record.denied == record.code else "false"
-            self._denials.labels(record.caller, record.denied, enforced).inc()
+            yield self._denials.of((caller, record.denied, enforced)), 1
         if record.attempts > 1:
-            self._repeats.labels(client, route).inc(record.attempts - 1)
+            yield self._repeats.of((client, route)), record.attempts - 1
         if not record.delivered:
-            self._undelivered.labels(client, route).inc()
+            yield self._undelivered.of((client, route)), 1
 
     def watch(self, **levels: Callable[[], int]) -> None:
         """Take present levels from these functions whenever metrics are read.
@@ -262,6 +289,11 @@ class Metrics:
 
     def _counter(self, name: str, text: str, labels: str) -> Counter:
         return Counter(name, text, labels.split(), registry=self._registry)
+
+    def _counts(self, name: str, text: str, labels: str) -> Counts:
+        counts = Counts(name, text, labels)
+        self._registry.register(counts)
+        return counts
 
     def _gauge(self, name: str, text: str, labels: str) -> Gauge:
         return Gauge(name, text, labels.split(), registry=self._registry)

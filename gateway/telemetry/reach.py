@@ -10,6 +10,7 @@ from typing import Final
 from gateway.errors import KeyUnavailable
 from gateway.events import ExchangeRecord
 
+_CODE: Final = KeyUnavailable.code
 _WARNING: Final = (
     "the last exchange found no key to sign with: key_unavailable. See that its token "
     "or vault can be reached, or put a key in use"
@@ -33,14 +34,14 @@ class KeyReach:
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note what a finished exchange tells of its client's keys."""
-        known = record.client in self._missed
-        if record.code == KeyUnavailable.code and record.client:
-            if not known:
-                self._missed.add(record.client)
-                self._tell("keys_out_of_reach", client=record.client)
-        elif known and record.key_version is not None:
-            self._missed.discard(record.client)
-            self._tell("keys_in_reach", client=record.client)
+        client, missed = record.client, self._missed
+        if record.code == _CODE:
+            if client and client not in missed:
+                missed.add(client)
+                self._tell("keys_out_of_reach", client=client)
+        elif missed and client in missed and record.key_version is not None:
+            missed.discard(client)
+            self._tell("keys_in_reach", client=client)
 
     def warnings(self) -> list[str]:
         """Give what an operator must know, for readiness."""

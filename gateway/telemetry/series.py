@@ -22,6 +22,15 @@ from prometheus_client.utils import floatToGoString
 Labels: TypeAlias = tuple[str, ...]
 
 
+class Count:
+    """One series of a counter."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class Counts(Collector):
     """A counter.
 
@@ -34,17 +43,24 @@ class Counts(Collector):
     def __init__(self, name: str, text: str, labels: str) -> None:
         self._about = name, text
         self._labels = labels.split()
-        self._counts: dict[Labels, int] = {}
+        self._counts: dict[Labels, Count] = {}
+
+    def of(self, labels: Labels) -> Count:
+        """Give the series with these values of the labels. It is shown from now on."""
+        found = self._counts.get(labels)
+        if found is None:
+            found = self._counts[labels] = Count()
+        return found
 
     def add(self, labels: Labels, count: int = 1) -> None:
         """Count, with these values of the labels."""
-        self._counts[labels] = self._counts.get(labels, 0) + count
+        self.of(labels).count += count
 
     def collect(self) -> Iterator[Metric]:
         """Give the metric."""
         family = CounterMetricFamily(*self._about, labels=self._labels)
-        for labels, count in self._counts.items():
-            family.add_metric(labels, count)
+        for labels, each in self._counts.items():
+            family.add_metric(labels, each.count)
         yield family
 
 
@@ -78,6 +94,26 @@ class Levels(Collector):
         yield family
 
 
+class Spread:
+    """One series of a histogram.
+
+    Args:
+        bounds: the upper bounds of its buckets, but for the last, which has none.
+    """
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Take a measurement."""
+        self.counts[bisect_left(self._bounds, seconds)] += 1
+        self.sum += seconds
+
+
 class Times(Collector):
     """A histogram of seconds.
 
@@ -95,24 +131,29 @@ class Times(Collector):
         self._labels = labels.split()
         self._bounds: Final = tuple(bounds)
         self._names = [_name(each) for each in (*bounds, float("inf"))]
-        self._counts: dict[Labels, list[int]] = {}
-        self._sums: dict[Labels, float] = {}
+        self._spreads: dict[Labels, Spread] = {}
+
+    def of(self, labels: Labels) -> Spread:
+        """Give the series with these values of the labels.
+
+        It is shown once it has a measurement.
+        """
+        found = self._spreads.get(labels)
+        if found is None:
+            found = self._spreads[labels] = Spread(self._bounds)
+        return found
 
     def observe(self, labels: Labels, seconds: float) -> None:
         """Take a measurement, with these values of the labels."""
-        counts = self._counts.get(labels)
-        if counts is None:
-            counts = self._counts[labels] = [0] * len(self._names)
-            self._sums[labels] = 0.0
-        counts[bisect_left(self._bounds, seconds)] += 1
-        self._sums[labels] += seconds
+        self.of(labels).observe(seconds)
 
     def collect(self) -> Iterator[Metric]:
         """Give the metric."""
         family = HistogramMetricFamily(*self._about, labels=self._labels)
-        for labels, counts in self._counts.items():
-            buckets = [*zip(self._names, accumulate(counts), strict=True)]
-            family.add_metric(labels, buckets, self._sums[labels])
+        for labels, spread in self._spreads.items():
+            if any(spread.counts):
+                buckets = [*zip(self._names, accumulate(spread.counts), strict=True)]
+                family.add_metric(labels, buckets, spread.sum)
         yield family
 
 

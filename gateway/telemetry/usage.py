@@ -34,6 +34,10 @@ class Usage:
     last: datetime | None = None
 
 
+Used: TypeAlias = list[tuple[Which, Usage, int]]
+"""What exchanges of one kind use, each with how often."""
+
+
 class KeyUsage:
     """Counts what each key did. An `Observer`.
 
@@ -46,22 +50,26 @@ class KeyUsage:
         self._now = now
         self._tell = tell
         self._usages: dict[Which, Usage] = {}
-        self._alike: dict[_Versions, list[tuple[Which, Usage, int]]] = {}
-        """What exchanges with the same versions used; worked out once for each."""
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Count what a finished exchange used."""
-        versions = _versions(record)
-        used = self._alike.get(versions)
-        if used is None:
-            used = self._alike[versions] = [
-                (which, usage, times)
-                for which, times in _used(record)
-                if (usage := self._usages.get(which)) is not None
-            ]
-        if not used:
-            return
-        now = self._now()
+        self.count(self.used_by(record), self._now())
+
+    def used_by(self, record: ExchangeRecord) -> Used:
+        """Give what exchanges of this one's kind use, until a ring is loaded next."""
+        return [
+            (which, usage, times)
+            for which, times in _used(record)
+            if (usage := self._usages.get(which)) is not None
+        ]
+
+    def count(self, used: Used, now: datetime) -> None:
+        """Count an exchange that has ended now.
+
+        Args:
+            used: what its kind uses.
+            now: the present moment.
+        """
         for which, usage, times in used:
             usage.times += times
             usage.last = now
@@ -81,7 +89,6 @@ class KeyUsage:
 
     def forget(self, client: str) -> None:
         """Forget the keys of a client."""
-        self._alike.clear()
         self._usages = {
             which: usage
             for which, usage in self._usages.items()
@@ -123,18 +130,6 @@ class KeyUsage:
             key_version=which.version,
             fingerprint=usage.fingerprint,
         )
-
-
-_Versions: TypeAlias = tuple[object, ...]
-
-
-def _versions(record: ExchangeRecord) -> _Versions:
-    """Give all that `_used` depends on: as few in number as the keys in use."""
-    return (
-        *(record.client, record.key_version, record.attempts, record.canary),
-        *(record.canary_attempts, record.encrypted_to),
-        *(record.verified_by, record.decrypted_by),
-    )
 
 
 def _used(record: ExchangeRecord) -> Iterator[tuple[Which, int]]:

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, strategies as st
 
-from gateway.telemetry.lines import Lines
+from gateway.telemetry.lines import Lines, text_of
 
 NOW = datetime(2026, 11, 23, 6, 0, 0, 123456, tzinfo=UTC)
 TIME = "2026-11-23T06:00:00.123+00:00"
@@ -43,6 +44,11 @@ def test_a_line_has_its_time_and_event_first(pipe):
     reader, writer = pipe
     Counted(writer).write("e", {"n": 1})
     assert read(reader) == [{"time": TIME, "event": "e", "n": 1}]
+
+
+@given(st.datetimes(timezones=st.just(UTC)) | st.just(NOW.replace(microsecond=0)))
+def test_a_time_is_to_the_millisecond(moment):
+    assert text_of(moment) == moment.isoformat(timespec="milliseconds")
 
 
 def test_lines_of_one_moment_are_as_few_writes_as_a_pipe_takes_whole(pipe):

@@ -7,12 +7,13 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given, strategies as st
 
 from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey
-from gateway.telemetry.log import EventLog, ExchangeLog
+from gateway.telemetry.log import EventLog, ExchangeLog, exchange_line
 
 NOW = datetime(2026, 11, 23, 6, 0, 0, 123456, tzinfo=UTC)
 WHOLE = ExchangeRecord(
@@ -116,6 +117,16 @@ def test_what_does_not_apply_is_left_out(stream):
     assert line["encrypted"] is False
     assert line["delivered"] is True
     assert line["caller"] == ""
+
+
+@given(st.integers(-(10**15), 10**15) | st.floats(-1e7, 1e7))
+def test_what_is_measured_is_told_to_the_microsecond(value):
+    """Also where it is exact: as it came, and not beside it."""
+    exact = value / 1e6
+    record = ExchangeRecord("e1", clock_skew_s=exact)
+    told = json.loads(exchange_line(record, ""))["clock_skew_s"]
+    assert told == round(told, 6)
+    assert told == exact or abs(told - exact) <= 0.500001e-6
 
 
 def test_each_exchange_has_a_line_of_its_own(stream):

@@ -82,6 +82,15 @@ def test_times_are_a_histogram(events):
     assert shown(ours) == shown(other)
 
 
+def test_a_series_is_shown_from_when_a_histogram_has_a_measurement():
+    times = Times("c", "C.", "x", BOUNDS)
+    spread = times.of(("y",))
+    assert 'x="y"' not in shown(times)
+    spread.observe(0.1)
+    assert times.of(("y",)) is spread
+    assert 'c_count{x="y"} 1.0' in shown(times)
+
+
 def test_what_was_never_counted_has_its_name_and_no_series():
     ours = [Counts("a", "A.", "x"), Levels("b", "B."), Times("c", "C.", "x", BOUNDS)]
     other = [
