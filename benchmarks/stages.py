@@ -145,6 +145,7 @@ def stages(keys: Keys, size: int, log: TextIO, *, encrypted: bool) -> list[Stage
 
     telemetry = Telemetry(log, log)
     record = ExchangeRecord("0" * 32)
+    series = telemetry.metrics.series_of(record)
     return [
         Stage("relay with an upstream in memory", exchange, awaited=True),
         Stage("  check the request's body (JSON)", lambda: check_request_body(body)),
@@ -182,7 +183,7 @@ def stages(keys: Keys, size: int, log: TextIO, *, encrypted: bool) -> list[Stage
         ),
         Stage("log line and metrics", lambda: _noted(telemetry, _finished(record))),
         Stage("  log line", lambda: telemetry._exchanges(record)),
-        Stage("  metrics", lambda: telemetry.metrics(record)),
+        Stage("  metrics", lambda: telemetry.metrics.count(record, series)),
         Stage("  clock watch", lambda: telemetry.clocks(record)),
         Stage("admission, one place", _admitted(Admission(Limits(512)))),
         Stage("memory, one loan", _lent(Quota(1 << 30))),
