@@ -17,6 +17,7 @@ from gateway.errors import (
     ResponseTooLarge,
     UpstreamDisconnected,
 )
+from gateway.protocol.messages import IndexedHeaders
 
 _MAX_FIELD_BYTES: Final = 8190
 _MAX_HEAD_BYTES: Final = 64 << 10
@@ -25,6 +26,7 @@ _INFORMATIONAL: Final = range(100, 200)
 _SWITCHING: Final = 101
 _FINAL: Final = range(200, 600)  # RFC 9110, 15
 _BODILESS: Final = (204, 304)
+_NO_HEADERS: Final = IndexedHeaders(())
 _FRAMING: Final = (b"content-length", b"transfer-encoding", b"content-encoding")
 
 
@@ -39,7 +41,8 @@ class AnswerReader:
 
     Attributes:
         status: of the answer; 0 until its head is whole.
-        headers: all of them, in their order, as they were sent.
+        headers: all of them, in their order, as they were sent; none until its head
+            is whole.
         complete: whether all of it is here.
         error: what is wrong with it; None if nothing is. The rest is not read then.
         unread: bytes of the body that came since `taken` was called.
@@ -47,7 +50,7 @@ class AnswerReader:
 
     __slots__ = (
         *("status", "headers", "complete", "error", "unread"),
-        *("_body", "_size", "_head_size", "_count", "_in_body", "_to_end"),
+        *("_fields", "_body", "_size", "_head_size", "_count", "_in_body", "_to_end"),
         *("_condensed", "_keeps_open", "_max_body_bytes", "_parser"),
     )
 
@@ -58,10 +61,11 @@ class AnswerReader:
     def renew(self, max_body_bytes: int) -> None:
         """Read the next answer, behind one that `keeps_open`."""
         self.status = 0
-        self.headers: list[tuple[str, str]] = []
+        self.headers = _NO_HEADERS
         self.complete = False
         self.error: ExchangeError | None = None
         self.unread = 0
+        self._fields: list[tuple[str, str]] = []
         self._body: list[bytes] = []
         self._condensed = 0
         self._size = 0
@@ -146,7 +150,7 @@ class AnswerReader:
             self._fail("The answer has too many headers.")
         elif not self._in_body:
             text = value.decode("latin-1").rstrip(" \t")  # RFC 9110, 5.5
-            self.headers.append((name.decode("latin-1"), text))
+            self._fields.append((name.decode("latin-1"), text))
         elif name.lower() in _FRAMING:  # any other trailer vouches for nothing
             self._fail("The answer declares its length behind its body.")
 
@@ -156,9 +160,9 @@ class AnswerReader:
         if self.complete or self.error is not None:
             return  # of what comes behind it
         if status in _INFORMATIONAL and status != _SWITCHING:
-            self.headers.clear()
+            self._fields.clear()
             return
-        self.status = status
+        self.status, self.headers = status, IndexedHeaders(self._fields)
         self._in_body = True
         if self._parser.get_http_version() not in ("1.1", "1.0"):
             self._fail("The answer is not HTTP/1.1 or HTTP/1.0.")
@@ -187,20 +191,16 @@ class AnswerReader:
             self._keeps_open = self._parser.should_keep_alive()
 
     def _check_framing(self) -> None:
-        lengths: list[str] = []
-        codings: list[str] = []
-        for name, value in self.headers:
-            lower = name.lower()
-            if lower == "content-length":
-                lengths.append(value)
-            elif lower == "transfer-encoding":
-                codings.append(value.lower())
-            elif lower == "content-encoding" and value.lower() not in ("", "identity"):
+        found = self.headers.by_name
+        lengths = found.get("content-length", ())
+        codings = found.get("transfer-encoding", ())
+        for value in found.get("content-encoding", ()):
+            if value.lower() not in ("", "identity"):
                 self._fail("The answer is compressed, which was not asked for.")
                 return
         if len(lengths) + len(codings) > 1:
             self._fail("The answer declares its length more than once.")
-        elif codings not in ([], ["chunked"]):
+        elif codings and codings[0].lower() != "chunked":
             self._fail("The answer's transfer coding is not plain chunks.")
         elif lengths and int(lengths[0]) > self._max_body_bytes:
             self._refuse_size()

@@ -36,7 +36,7 @@ from gateway.errors import (
 )
 from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
-from gateway.protocol.messages import POST
+from gateway.protocol.messages import POST, by_name
 from gateway.relay.exchange import Relay
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Route
@@ -277,11 +277,12 @@ def _check_type(content_type: str, record: ExchangeRecord) -> None:
 
 def _chosen(headers: Headers) -> dict[str, str]:
     """Pick the headers that go back; of a repeated one, the first."""
+    found = by_name(headers)
     chosen: dict[str, str] = {}
-    for name, value in headers:
-        passed = _PASSED_ON.get(name.lower())
-        if passed is not None and value.isascii() and value.isprintable():
-            chosen.setdefault(passed, value)
+    for name, passed in _PASSED_ON.items():
+        for value in found.get(name, ()):
+            if value.isascii() and value.isprintable():
+                chosen.setdefault(passed, value)
     return chosen
 
 

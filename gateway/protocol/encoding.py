@@ -4,9 +4,9 @@ Source: protocol.md 1 (percent-encoded standard base64) and 2 (what a reader
 accepts).
 """
 
-import base64
-import binascii
 import re
+
+from pybase64 import b64decode, b64encode_as_string
 
 _WHITE_SPACE = " \t\r\n"
 _WITHOUT_SPACE = str.maketrans("", "", _WHITE_SPACE)
@@ -16,7 +16,7 @@ _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 
 def encode_value(value: bytes) -> str:
     """Give the percent-encoded standard base64, with padding, of `value`."""
-    text = base64.b64encode(value).decode("ascii")
+    text = b64encode_as_string(value)
     return text.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
 
 
@@ -55,30 +55,19 @@ def decode_base64(text: str | bytes) -> bytes:
     if "=" in bare:
         msg = "padding in the middle of base64, or too much of it"
         raise ValueError(msg)
-    padded = (bare + "=" * (-len(bare) % 4)).encode("ascii")
-    value = binascii.a2b_base64(padded, strict_mode=True)
-    if binascii.b2a_base64(value, newline=False) != padded:
+    value = _canonical(bare + "=" * (-len(bare) % 4))
+    if value is None:
         msg = "not canonical base64"
         raise ValueError(msg)
     return value
 
 
 def _canonical(text: str | bytes) -> bytes | None:
-    """Read standard base64 with padding and nothing else in it; None if it is not.
-
-    The strict mode passes over nothing, so that the length settles the padding, and only
-    the last three bytes can have been written otherwise. To write all of them again took
-    0.9 ms for each MiB.
-    """
+    """Read standard base64 with padding and nothing else in it; None if it is not."""
     try:
-        value = binascii.a2b_base64(text, strict_mode=True)
+        return b64decode(text, validate=True, canonical=True)
     except ValueError:
         return None
-    last = binascii.b2a_base64(value[(len(value) - 1) // 3 * 3 :], newline=False)
-    fits = len(text) == (len(value) + 2) // 3 * 4
-    if isinstance(text, str):
-        text = text[-4:].encode()
-    return value if fits and text.endswith(last) else None
 
 
 def _unescaped(text: str) -> str:

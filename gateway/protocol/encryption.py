@@ -6,15 +6,15 @@ the signature alone, so a message is verified before it is decrypted, and the
 types see to that.
 """
 
-from base64 import b64encode
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.padding import PKCS7
+from pybase64 import b64encode
 
 from gateway.errors import DecryptionFailed
 from gateway.protocol.encoding import decode_base64
@@ -29,7 +29,9 @@ _STAND_IN: Final = bytes(CONTENT_KEY_BYTES)
 """Decrypts in place of a key of the wrong length; what comes out is thrown away."""
 
 _BLOCK_BYTES: Final = 16
-_BLOCK_BITS: Final = 8 * _BLOCK_BYTES
+_PADDINGS: Final = tuple(bytes([size]) * size for size in range(_BLOCK_BYTES + 1))
+_PADDING: Final = PKCS7(8 * _BLOCK_BYTES)
+_MODE: Final = ECB()  # noqa: S305 - the platform's own mode
 _WRAPPING: Final = PKCS1v15()
 
 
@@ -123,10 +125,9 @@ def decrypt_object(message: Verified, content_key: bytes) -> tuple[bytes, JsonOb
 
 
 def _encrypt_body(content_key: bytes, plaintext: bytes) -> bytes:
-    padder = PKCS7(_BLOCK_BITS).padder()
-    padded = padder.update(plaintext) + padder.finalize()
-    encryptor = _cipher(content_key).encryptor()
-    return b64encode(encryptor.update(padded) + encryptor.finalize())
+    # Padding is no secret to whoever writes it: the library's padder takes 0.4 µs more.
+    padding = _PADDINGS[_BLOCK_BYTES - len(plaintext) % _BLOCK_BYTES]
+    return b64encode(_blocks(_cipher(content_key).encryptor(), plaintext, padding))
 
 
 def _decrypt_body(content_key: bytes, body: bytes) -> bytes:
@@ -144,13 +145,30 @@ def _decrypt_body(content_key: bytes, body: bytes) -> bytes:
 
 
 def _decrypt_blocks(content_key: bytes, body: bytes) -> bytes:
-    decryptor = _cipher(content_key).decryptor()
-    padded = decryptor.update(decode_base64(body)) + decryptor.finalize()
+    padded = _blocks(_cipher(content_key).decryptor(), decode_base64(body))
     # Given all of it, the library copies it three times: 0.9 ms for each MiB.
-    unpadder = PKCS7(_BLOCK_BITS).unpadder()
+    unpadder = _PADDING.unpadder()
     last = unpadder.update(padded[-_BLOCK_BYTES:]) + unpadder.finalize()
-    return padded[: len(padded) - _BLOCK_BYTES + len(last)]
+    return bytes(padded[: len(padded) - _BLOCK_BYTES + len(last)])
+
+
+def _blocks(context: CipherContext, data: bytes, ending: bytes = b"") -> memoryview:
+    """Give what the cipher makes of `data` and `ending`, which end with a block.
+
+    What the library makes room for, and the two joined first, are copies more: 0.5 and
+    0.7 ms for each MiB.
+
+    Raises:
+        ValueError: they do not end with a block.
+    """
+    room = len(data) + len(ending) + _BLOCK_BYTES - 1  # as much as the library asks for
+    made = bytearray(room)
+    size = context.update_into(data, made)
+    if ending:
+        size += context.update_into(ending, memoryview(made)[size:])
+    context.finalize()
+    return memoryview(made)[:size]
 
 
 def _cipher(content_key: bytes) -> Cipher[ECB]:
-    return Cipher(AES(content_key), ECB())  # noqa: S305 - the platform's own mode
+    return Cipher(AES(content_key), _MODE)

@@ -40,7 +40,7 @@ class SignatureField:
         Raises:
             FieldError: it has no readable signature, or another algorithm.
         """
-        return cls(*_parse(text, SIGNATURE_ALGORITHM, "signature"))
+        return cls(*read_signature(text))
 
     def format(self) -> str:
         """Give the header value, in the only form that is ever sent."""
@@ -77,6 +77,15 @@ class EncryptField:
         )
 
 
+def read_signature(text: str) -> tuple[str | None, bytes]:
+    """Read a `Signature` header: its key version, if it names one, and the signature.
+
+    Raises:
+        FieldError: as by `SignatureField.parse`.
+    """
+    return _parse(text, SIGNATURE_ALGORITHM, "signature")
+
+
 @lru_cache(maxsize=64)
 def check_key_version(label: str) -> str:
     """Give `label` back if it can stand in a header as a `keyVersion`.
@@ -91,9 +100,19 @@ def check_key_version(label: str) -> str:
 
 
 def _format(algorithm: str, version: str | None, name: str, value: bytes) -> str:
+    return _before(algorithm, version, name) + encode_value(value)
+
+
+@lru_cache(maxsize=64)
+def _before(algorithm: str, version: str | None, name: str) -> str:
+    """Give what stands before the value: the same in each message.
+
+    Raises:
+        ValueError: the version cannot stand in a header.
+    """
     # "configured or omitted" (protocol.md 2): no version, no pair.
     middle = "" if version is None else f"keyVersion={check_key_version(version)},"
-    return f"algorithm={algorithm},{middle}{name}={encode_value(value)}"
+    return f"algorithm={algorithm},{middle}{name}="
 
 
 def _parse(text: str, algorithm: str, name: str) -> tuple[str | None, bytes]:

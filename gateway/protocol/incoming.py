@@ -14,7 +14,7 @@ It holds for encrypted exchanges too; there, a verified plain answer that is not
 refusal is EncryptionDowngraded (protocol.md 3).
 """
 
-import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
@@ -28,7 +28,7 @@ from gateway.errors import (
     SignatureInvalid,
     SignatureMissing,
 )
-from gateway.protocol.fields import FieldError, SignatureField
+from gateway.protocol.fields import FieldError, read_signature
 from gateway.protocol.keys import PublicKeys, named
 from gateway.protocol.messages import (
     Direction,
@@ -40,6 +40,7 @@ from gateway.protocol.messages import (
     UnsignedRefusal,
     VerifiedRequest,
     VerifiedResponse,
+    by_name,
 )
 from gateway.protocol.results import REFUSALS, read_result
 from gateway.protocol.signature import base_of, matches
@@ -55,8 +56,8 @@ CRITICAL_HEADERS: Final = (
 """Headers of a response that may occur once: two readers may take two values."""
 
 _CRITICAL: Final = {name.lower(): name for name in CRITICAL_HEADERS}
-_TRACERS: Final = frozenset({"tracer-id", "tracerid", "trace-id"})
-_TRACER_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_TRACERS: Final = ("tracer-id", "tracerid", "trace-id")
+_MAX_TRACER_ID: Final = 128
 
 _PROOF: Final = Proof()
 
@@ -156,11 +157,7 @@ def _critical(headers: Headers) -> list[str | None]:
     Raises:
         ResponseMalformed: one is repeated, or is not printable ASCII.
     """
-    found: dict[str, list[str]] = {}
-    for name, value in headers:
-        lower = name.lower()
-        if lower in _CRITICAL:
-            found.setdefault(lower, []).append(value)
+    found = by_name(headers)
     return [
         _only(name, found[lower], ResponseMalformed) if lower in found else None
         for lower, name in _CRITICAL.items()
@@ -176,31 +173,34 @@ def single(
         ExchangeError: of the class `error`, where the header is repeated (two
             readers may take two values) or is not printable ASCII.
     """
-    wanted = name.lower()
-    values = [value for key, value in headers if key.lower() == wanted]
-    return _only(name, values, error)
+    values = by_name(headers).get(name.lower())
+    return None if values is None else _only(name, values, error)
 
 
-def _only(name: str, values: list[str], error: type[ExchangeError]) -> str | None:
+def _only(name: str, values: Sequence[str], error: type[ExchangeError]) -> str | None:
     if len(values) > 1:
         msg = f"The header {name} occurs {len(values)} times; it may occur once."
         raise error(msg)
-    value = values[0].strip(" \t") if values else ""
-    printable = value.isprintable() or value.replace("\t", " ").isprintable()
-    if not (printable and value.isascii()):
+    value = values[0].strip(" \t")
+    if not value.isascii() or not (
+        value.isprintable() or value.replace("\t", " ").isprintable()
+    ):
         msg = f"The header {name} holds characters that are not printable ASCII."
         raise error(msg)
     return value or None
 
 
 def read_tracer_id(headers: Headers) -> str | None:
-    """Find AlipayHK's name for an exchange, under any of its names (protocol.md 5).
+    """Find AlipayHK's name for an exchange, under the first of its names that has one.
 
+    The names are those of protocol.md 5.
     It proves nothing and is never judged: it is for asking AlipayHK's support.
     """
-    for name, value in headers:
-        if name.lower() in _TRACERS and _TRACER_ID.fullmatch(value):
-            return value
+    found = by_name(headers)
+    for name in _TRACERS:
+        for value in found.get(name, ()):
+            if 0 < len(value) <= _MAX_TRACER_ID and _is_plain(value):
+                return value
     return None
 
 
@@ -209,10 +209,8 @@ def read_date(headers: Headers) -> datetime | None:
 
     It proves nothing and is never judged: it is for noticing a clock that is off.
     """
-    for name, value in headers:
-        if name.lower() == "date":
-            return parse_http_date(value)
-    return None
+    dates = by_name(headers).get("date")
+    return parse_http_date(dates[0]) if dates else None
 
 
 def _is_plain(text: str) -> bool:
@@ -230,14 +228,14 @@ def _required(headers: Headers, name: str) -> str:
 def _verify(signature: str, base: bytes, keys: PublicKeys) -> str:
     """Give the version of the key under which the signature holds."""
     try:
-        field = SignatureField.parse(signature)
+        version, raw = read_signature(signature)
     except FieldError as error:
         msg = f"The Signature header cannot be used: {error}."
         raise SignatureInvalid(msg) from None
     if not keys:
         msg = "The keyring holds no key of AlipayHK's that may verify. Import it."
         raise KeyVersionUnknown(msg)
-    candidates = named(keys, field.key_version)
+    candidates = named(keys, version)
     if not candidates:
         msg = (
             "The Signature header names a keyVersion that the keyring does not hold "
@@ -245,7 +243,7 @@ def _verify(signature: str, base: bytes, keys: PublicKeys) -> str:
         )
         raise KeyVersionUnknown(msg)
     for key in candidates:
-        if matches(key, field.signature, base):
+        if matches(key, raw, base):
             return key.version
     msg = (
         "The signature does not hold over the bytes received. Run `gateway verify` "

@@ -10,7 +10,7 @@ A stage cannot be skipped: `decrypt` takes only a verified message, and only
 kept out of every repr.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -21,6 +21,36 @@ from gateway.protocol.results import Result
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Header names and values as they came, in order, repeats included."""
+
+
+class IndexedHeaders(tuple[tuple[str, str], ...]):  # noqa: SLOT001 - it has more
+    """The same, and found by name: five readers ask one answer for a dozen names.
+
+    Each went through all headers, and wrote every name in lower case again.
+
+    Attributes:
+        by_name: the values of each name, which is in lower case, in their order.
+    """
+
+    by_name: Mapping[str, Sequence[str]]
+
+    def __init__(self, headers: Headers) -> None:  # noqa: ARG002 - the tuple's own
+        found: dict[str, list[str]] = {}
+        for name, value in self:
+            lower = name.lower()
+            if lower in found:
+                found[lower].append(value)
+            else:
+                found[lower] = [value]
+        self.by_name = found
+
+
+def by_name(headers: Headers) -> Mapping[str, Sequence[str]]:
+    """Give the values of each name, which is in lower case, in their order."""
+    if not isinstance(headers, IndexedHeaders):
+        headers = IndexedHeaders(headers)
+    return headers.by_name
+
 
 POST: Final = "POST"
 JSON_UTF8: Final = "application/json; charset=UTF-8"
@@ -85,6 +115,23 @@ class SignedMessage:
         if draft.encryption is not None:
             headers.append(("Encrypt", draft.encryption.format()))
         return headers
+
+    @property
+    def header_lines(self) -> str:
+        """The same headers as they are written, each with its line's end.
+
+        Made at once: out of `headers` it takes twice as long.
+        """
+        draft = self.draft
+        lines = (
+            f"Client-Id: {draft.client_id}\r\n"
+            f"Content-Type: {draft.content_type}\r\n"
+            f"{draft.direction.value}: {draft.time}\r\n"
+            f"Signature: {self.signature.format()}\r\n"
+        )
+        if draft.encryption is not None:
+            lines += f"Encrypt: {draft.encryption.format()}\r\n"
+        return lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,7 @@ def attach_signature(
     return SignedMessage(draft, SignatureField(key_version, signature))
 
 
+@lru_cache(maxsize=64)
 def _check_time(time: str) -> str:
     if not _TIME.fullmatch(time):
         msg = "a time header is visible ASCII without spaces; see format_time"

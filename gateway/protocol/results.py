@@ -6,6 +6,7 @@ is sent. Source: protocol.md 4, 5 and 6.
 
 import json
 import re
+import string
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -20,7 +21,8 @@ SIGNATURE_REFUSALS: Final = (
 )
 """Codes by which AlipayHK's sister products refuse a signature. Its own are nowhere."""
 
-_CODE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CODE_SIGNS: Final = frozenset(string.ascii_letters + string.digits + "_.-")
+_MAX_CODE: Final = 64
 _ENVELOPES: Final = ("resultInfo", "result")
 
 _LOOKED_INTO: Final = frozenset({*_ENVELOPES, "request", "response"})
@@ -59,10 +61,14 @@ def check_code(text: str) -> str:
     Raises:
         ValueError: it could not.
     """
-    if not _CODE.fullmatch(text):
+    if not _is_code(text):
         msg = "must be a resultCode, such as INVALID_SIGNATURE"
         raise ValueError(msg)
     return text
+
+
+def _is_code(text: str) -> bool:
+    return 0 < len(text) <= _MAX_CODE and _CODE_SIGNS.issuperset(text)
 
 
 def parse_object(body: bytes) -> JsonObject:
@@ -152,10 +158,14 @@ def result_of(value: JsonObject) -> Result | None:
     """Find the result in an object that `outline` gave, as `read_result` does."""
     if isinstance(value, _Ambiguous):
         return None
-    found = [_result(value[name]) for name in _ENVELOPES if name in value]
-    if not found or any(result != found[0] for result in found):
-        return None
-    return found[0]
+    found: Result | None = None
+    for name in _ENVELOPES:
+        if name in value:
+            result = _result(value[name])
+            if result is None or found not in (None, result):
+                return None
+            found = result
+    return found
 
 
 def _result(envelope: object) -> Result | None:
@@ -164,7 +174,7 @@ def _result(envelope: object) -> Result | None:
     status, code = envelope.get("resultStatus"), envelope.get("resultCode", "")
     if not isinstance(status, str):
         return None
-    readable = isinstance(code, str) and _CODE.fullmatch(code)
+    readable = isinstance(code, str) and _is_code(code)
     return Result(status, code if readable else "")
 
 

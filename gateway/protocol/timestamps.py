@@ -28,6 +28,7 @@ _IMF_FIXDATE = re.compile(
     re.ASCII,
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND: Final = timedelta(seconds=1)
 _EPOCH_MILLISECONDS = re.compile(r"\d{12,14}", re.ASCII)
 
 
@@ -40,6 +41,13 @@ def format_time(moment: datetime, zone: timezone = HONG_KONG) -> str:
     if moment.tzinfo is None:
         msg = "a naive datetime names no instant; give it a time zone"
         raise ValueError(msg)
+    return _written((moment - _EPOCH) // _SECOND, zone)
+
+
+@lru_cache(maxsize=64)
+def _written(second: int, zone: timezone) -> str:
+    """Give the text of a second since 1970, in which many exchanges may fall."""
+    moment = _EPOCH + second * _SECOND
     return moment.astimezone(zone).isoformat(timespec="seconds")
 
 

@@ -1,6 +1,7 @@
 """What holds for every message, not just for the ones we thought of."""
 
 import base64
+import binascii
 import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
@@ -24,7 +25,9 @@ from gateway.protocol import (
     decrypt,
     draft_request,
     draft_response,
+    encoding,
     encrypt,
+    encryption,
     format_time,
     parse_time,
     read_encryption,
@@ -497,6 +500,32 @@ def test_what_is_read_as_base64_is_what_the_standard_library_reads(text):
         return
     bare = text.replace(" ", "").rstrip("=").translate(str.maketrans("-_", "+/"))
     assert base64.b64encode(value).decode().rstrip("=") == bare
+
+
+@given(value=st.binary(max_size=300), data=st.data())
+@settings(max_examples=500)
+def test_the_short_way_reads_the_one_text_that_base64_writes_and_no_other(value, data):
+    """Whatever was done to it. Another library writes and reads here."""
+    text = base64.b64encode(value)
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(text)))
+        more = data.draw(st.sampled_from([b"", b"=", b"A", b"/", b"\n", b" ", b"\xe9"]))
+        text = text[:at] + more + text[at + data.draw(st.integers(0, 2)) :]
+    for spelled in (text, text.decode("latin-1")):
+        try:
+            read = binascii.a2b_base64(spelled, strict_mode=True)
+        except ValueError:
+            read = None
+        if read is not None and base64.b64encode(read) != text:
+            read = None
+        assert encoding._canonical(spelled) == read
+
+
+@given(body=st.binary(max_size=600), key=st.binary(min_size=32, max_size=32))
+def test_a_body_is_sealed_as_the_rule_has_it_and_opened_again(body, key):
+    sealed = encryption._encrypt_body(key, body)
+    assert sealed == peer.seal(body, key)
+    assert encryption._decrypt_body(key, sealed) == body
 
 
 zones = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(

@@ -21,6 +21,8 @@ from gateway.protocol import (
     ReceivedResponse,
     UnsignedRefusal,
     VerifiedResponse,
+    read_date,
+    read_tracer_id,
     verify_request,
     verify_response,
 )
@@ -562,3 +564,27 @@ def test_a_request_line_that_is_not_unicode_is_refused(
     received = ReceivedRequest(method, target, peer.call(partner_key).headers, b"{}")
     with pytest.raises((InvalidRequest, SignatureInvalid)):
         verify_request(received, keys=[partner_public])
+
+
+# --- what is noted, and never judged -----------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Tracer-Id", "tracerId", "TRACE-ID"])
+@pytest.mark.parametrize("value", ["t", "!~", "x" * 128])
+def test_a_trace_is_found_under_each_of_its_names(name, value):
+    assert read_tracer_id([("Date", "x"), (name, value), (name, "y")]) == value
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "a b", "a\t", "\x7f", "\x00", "\xe9", "\u0661", "x" * 129]
+)
+def test_what_could_be_no_trace_is_passed_over(value):
+    headers = [("Tracer-Id", value)]
+    assert read_tracer_id(headers) is None
+    assert read_tracer_id([*headers, ("Trace-Id", "t2"), ("Tracer-Id", "t1")]) == "t1"
+
+
+def test_of_several_dates_the_first_is_read():
+    dates = [("Date", f"Mon, 23 Nov 2026 06:00:0{n} GMT") for n in (1, 2)]
+    assert read_date(dates) == datetime(2026, 11, 23, 6, 0, 1, tzinfo=UTC)
+    assert read_date([("Dated", dates[0][1])]) is None

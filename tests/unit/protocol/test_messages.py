@@ -18,7 +18,7 @@ from gateway.protocol import (
     verify_request,
     verify_response,
 )
-from gateway.protocol.messages import Proof, Verified
+from gateway.protocol.messages import IndexedHeaders, Proof, Verified, by_name
 from tests import peer
 
 CANARY = b'{"canary":"CANARY-4711","resultInfo":{"resultStatus":"F"}}'
@@ -157,3 +157,28 @@ def test_no_error_shows_a_body_or_a_header(name, values, platform_key, platform_
     assert "CANARY" not in caught.value.detail
     assert "signature=" not in caught.value.detail
     assert caught.value.__cause__ is None
+
+
+HEADERS = [("B", "1"), ("a", "2"), ("b", "3"), ("A-b", ""), ("B", "1")]
+
+
+def test_indexed_headers_are_the_same_pairs_in_their_order():
+    assert list(IndexedHeaders(HEADERS)) == HEADERS
+    assert list(IndexedHeaders(iter(HEADERS))) == HEADERS
+    assert IndexedHeaders(()) == ()
+
+
+@pytest.mark.parametrize("headers", [HEADERS, IndexedHeaders(HEADERS)])
+def test_headers_are_found_in_any_case_with_all_repeats(headers):
+    assert by_name(headers) == {"b": ["1", "3", "1"], "a": ["2"], "a-b": [""]}
+
+
+def test_headers_that_are_indexed_are_not_indexed_again():
+    headers = IndexedHeaders(HEADERS)
+    assert by_name(headers) is headers.by_name
+
+
+def test_the_lines_of_a_message_are_its_headers(platform_public):
+    for message in (peer.sent_request(), peer.sent_encrypted_request(platform_public)):
+        lines = [f"{name}: {value}\r\n" for name, value in message.headers]
+        assert message.header_lines == "".join(lines)
