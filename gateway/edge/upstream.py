@@ -85,8 +85,8 @@ class HttpUpstream:
             raise UpstreamUnavailable(msg) from None
 
     def _head(self, request: SignedMessage) -> bytes:
-        lines = [f"{name}: {value}\r\n" for name, value in request.headers]
+        draft = request.draft
         return (
-            f"{request.draft.method} {request.target}{self._behind_target}"
-            f"{''.join(lines)}Content-Length: {len(request.body)}\r\n\r\n"
+            f"{draft.method} {draft.target}{self._behind_target}{request.header_lines}"
+            f"Content-Length: {len(draft.body)}\r\n\r\n"
         ).encode("latin-1")
