@@ -255,7 +255,7 @@ def _passed_on(answer: Answer, record: ExchangeRecord) -> Response:
     _check_type(headers.get("Content-Type", ""), record)
     if record.tracer_id is not None:
         headers["Tracer-Id"] = record.tracer_id
-    headers["Gateway-Verified"] = "true" if answer.verified else "false"
+    headers["Gateway-Verified"] = "true" if answer.refusal is None else "false"
     response = Response(status=answer.status, body=answer.body, headers=headers)
     record.response_bytes = len(answer.body)
     return _finished(response, record)

@@ -311,14 +311,14 @@ async def read_body(
         RequestTooLarge: it is over the bound.
         Overloaded: there is no memory for it, or the gateway ends.
     """
+    if request.body.is_whole and "Expect" not in request.fields:
+        body = request.body.take()  # it came with its head, as most do
+        _take_room(memory, len(body), len(body), bounds)
+        return body
     length = (request.only("Content-Length") or "").lstrip("0")  # which int() counts
     if int(length or 0) > bounds.max_body_bytes:
         raise _too_large(bounds)
     _continue(request)
-    if request.body.is_whole:  # it came with its head
-        body = request.body.take()
-        _take_room(memory, len(body), len(body), bounds)
-        return body
     pieces = _Pieces(bounds, memory)
     try:
         await _arrive(request.body, bounds, pieces, arriving)
