@@ -9,15 +9,19 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 @dataclass(frozen=True, slots=True)
 class PublicKey:
-    """A public key under the version by which the wire names it."""
+    """A public key under the version by which the wire names it.
+
+    Attributes:
+        size_bytes: the length of its signatures and wrapped keys: 256 for RSA 2048.
+    """
 
     version: str
     rsa: RSAPublicKey = field(repr=False)
+    size_bytes: int = field(init=False, repr=False)
 
-    @property
-    def size_bytes(self) -> int:
-        """Length of this key's signatures and wrapped keys: 256 for RSA 2048."""
-        return (self.rsa.key_size + 7) // 8
+    def __post_init__(self) -> None:
+        """Work out the size once: each verification asks for it."""
+        object.__setattr__(self, "size_bytes", (self.rsa.key_size + 7) // 8)
 
 
 PublicKeys: TypeAlias = Sequence[PublicKey]

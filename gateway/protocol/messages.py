@@ -62,6 +62,9 @@ class Direction(Enum):
     REQUEST = "Request-Time"
     RESPONSE = "Response-Time"
 
+    def __init__(self, header: str) -> None:
+        self.header = header  # which a look at `value` takes four times as long for
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -109,7 +112,7 @@ class SignedMessage:
         headers = [
             ("Client-Id", draft.client_id),
             ("Content-Type", draft.content_type),
-            (draft.direction.value, draft.time),
+            (draft.direction.header, draft.time),
             ("Signature", self.signature.format()),
         ]
         if draft.encryption is not None:
@@ -126,7 +129,7 @@ class SignedMessage:
         lines = (
             f"Client-Id: {draft.client_id}\r\n"
             f"Content-Type: {draft.content_type}\r\n"
-            f"{draft.direction.value}: {draft.time}\r\n"
+            f"{draft.direction.header}: {draft.time}\r\n"
             f"Signature: {self.signature.format()}\r\n"
         )
         if draft.encryption is not None:

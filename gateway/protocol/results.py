@@ -32,7 +32,7 @@ _READ: Final = ("resultStatus", "resultCode")
 """The values that are read of those."""
 
 _LARGE: Final = 1 << 14
-"""Characters from which on an outline is cheaper than all of it."""
+"""Bytes from which on an outline is cheaper than all of it."""
 
 _MOST_KEYS: Final = 1024
 """Of one object in an outline. Behind them, reading all of it is cheaper."""
@@ -91,7 +91,7 @@ def outline(body: bytes) -> JsonObject:
     Raises:
         ValueError: as by `parse_object`.
     """
-    return _object_of(body, _outlined)
+    return _object_of(body, _outlined if len(body) >= _LARGE else _decoded)
 
 
 def _object_of(body: bytes, read: Callable[[str], object]) -> JsonObject:
@@ -205,14 +205,14 @@ def _decoded(text: str) -> object:
 
 
 def _outlined(text: str) -> object:
-    """Read JSON, and of a large object little more than its keys.
+    """Read JSON, and of an object little more than its keys.
 
     What is not as it must be is read once more, by what can say what is wrong with it.
 
     Raises:
         json.JSONDecodeError: it is none.
     """
-    if len(text) >= _LARGE and text[0] == "{":
+    if text.startswith("{"):
         try:
             value, end = _walk(text, 0, _LOOKED_INTO)
         except json.JSONDecodeError:
