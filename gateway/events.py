@@ -20,7 +20,7 @@ class ExchangeRecord:
     """What happened to one exchange.
 
     `vars` of it has what is known so far; all else is as its class says. So making one
-    sets a single attribute, not twenty-eight.
+    sets a single attribute, not twenty-eight. What every exchange has comes first.
 
     Attributes:
         code: `verified`, `refused` (an unsigned F or U) or a code of the errors.
@@ -54,16 +54,19 @@ class ExchangeRecord:
 
     exchange_id: str
     caller: str = ""
-    denied: str | None = None
     client: str = ""
     route: str = ""
     encrypted: bool = False
     code: str = ""
-    outcome: str | None = None
     status: int = 0
     seconds: float = 0.0
-    upstream_seconds: float | None = None
     attempts: int = 0
+    delivered: bool = True
+    request_bytes: int = 0
+    response_bytes: int = 0
+    denied: str | None = None
+    outcome: str | None = None
+    upstream_seconds: float | None = None
     key_version: str | None = None
     canary: str | None = None
     canary_attempts: int | None = None
@@ -74,9 +77,6 @@ class ExchangeRecord:
     date_skew_s: float | None = None
     tracer_id: str | None = None
     result_code: str | None = None
-    delivered: bool = True
-    request_bytes: int = 0
-    response_bytes: int = 0
     request_sha256: str | None = None
     response_sha256: str | None = None
     error: str | None = None

@@ -50,7 +50,7 @@ class AnswerReader:
 
     __slots__ = (
         *("status", "headers", "complete", "error", "unread"),
-        *("_fields", "_body", "_size", "_head_size", "_count", "_in_body", "_to_end"),
+        *("_fields", "_body", "_size", "_head_size", "_in_body", "_to_end"),
         *("_condensed", "_keeps_open", "_max_body_bytes", "_parser"),
     )
 
@@ -65,12 +65,11 @@ class AnswerReader:
         self.complete = False
         self.error: ExchangeError | None = None
         self.unread = 0
-        self._fields: list[tuple[str, str]] = []
+        self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._condensed = 0
         self._size = 0
         self._head_size = 0
-        self._count = 0
         self._in_body = False
         self._to_end = False
         self._keeps_open = False
@@ -142,27 +141,32 @@ class AnswerReader:
             self._fail("The answer's status line is too long.")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, of the head alone."""
-        self._count += 1
-        if len(name) + len(value) > _MAX_FIELD_BYTES:
-            self._fail("A header of the answer is too long.")
-        elif self._count == _MAX_HEADERS:
+        """Take a header. One behind the body vouches for nothing, but it counts."""
+        self._fields.append((name, value))
+        if len(self._fields) == _MAX_HEADERS:
             self._fail("The answer has too many headers.")
-        elif not self._in_body:
-            text = value.decode("latin-1").rstrip(" \t")  # RFC 9110, 5.5
-            self._fields.append((name.decode("latin-1"), text))
-        elif name.lower() in _FRAMING:  # any other trailer vouches for nothing
-            self._fail("The answer declares its length behind its body.")
+        elif self._in_body:
+            self._check_lengths([(name, value)])
+            if name.lower() in _FRAMING:
+                self._fail("The answer declares its length behind its body.")
 
     def on_headers_complete(self) -> None:
         """Judge the head, before anything of the body is read."""
-        status = self._parser.get_status_code()
+        if self._head_size > _MAX_FIELD_BYTES:  # else no header can be as long
+            self._check_lengths(self._fields)
         if self.complete or self.error is not None:
             return  # of what comes behind it
+        status = self._parser.get_status_code()
         if status in _INFORMATIONAL and status != _SWITCHING:
             self._fields.clear()
             return
-        self.status, self.headers = status, IndexedHeaders(self._fields)
+        self.status = status
+        self.headers = IndexedHeaders(
+            [
+                (name.decode("latin-1"), value.decode("latin-1").rstrip(" \t"))
+                for name, value in self._fields  # RFC 9110, 5.5
+            ]
+        )
         self._in_body = True
         if self._parser.get_http_version() not in ("1.1", "1.0"):
             self._fail("The answer is not HTTP/1.1 or HTTP/1.0.")
@@ -189,6 +193,10 @@ class AnswerReader:
         if self._in_body and self.error is None and not self.complete:
             self.complete = True
             self._keeps_open = self._parser.should_keep_alive()
+
+    def _check_lengths(self, headers: list[tuple[bytes, bytes]]) -> None:
+        if any(len(name) + len(value) > _MAX_FIELD_BYTES for name, value in headers):
+            self._fail("A header of the answer is too long.")
 
     def _check_framing(self) -> None:
         found = self.headers.by_name

@@ -171,6 +171,8 @@ class Connection(Paced):
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
         self._request = Request(self)
         """The one whose head arrives; then the one whose body does."""
+        self._headers: list[tuple[bytes, bytes]] = []
+        """Those of the head that arrives."""
         self._in_body = False
         self._current: Request | None = None
         """The one that is answered; those behind it wait."""
@@ -354,10 +356,10 @@ class Connection(Paced):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header of the head; of one behind the body only the length counts."""
-        request = self._request
         if not self._in_body:
-            request.add_header(name, value)
+            self._headers.append((name, value))
             return
+        request = self._request
         request.count_header(name, value)
         if not self._is_bounded(request):
             self._refuse(NotHttp("TrailersTooLong"))
@@ -368,6 +370,8 @@ class Connection(Paced):
         request, parser = self._request, self._parser
         if parser is None:
             return  # behind the last that is answered
+        headers, self._headers = self._headers, []
+        request.take_headers(headers)
         request.method = parser.get_method().decode("latin-1")
         request.target = request.raw_target.decode("latin-1")
         request.version = parser.get_http_version()

@@ -200,17 +200,19 @@ class Request:
             or self.method == "CONNECT"
         )
 
-    def add_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, as it was sent."""
-        self.headers += 1
-        self.size += len(name) + len(value) + _FRAME_BYTES
-        lower = name.lower()
-        known = _READ.get(lower)
-        if known is not None:
-            text = value.decode("latin-1").rstrip(" \t")  # RFC 9110, 5.5
-            self.fields.setdefault(known, []).append(text)
-        elif lower.startswith(b"gateway-"):
-            self.has_unknown = True
+    def take_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """Take the headers, as they were sent, and keep those that are read."""
+        size = 0
+        for name, value in headers:
+            size += len(name) + len(value) + _FRAME_BYTES
+            lower = name.lower()
+            known = _READ.get(lower)
+            if known is not None:
+                text = value.decode("latin-1").rstrip(" \t")  # RFC 9110, 5.5
+                self.fields.setdefault(known, []).append(text)
+            elif lower.startswith(b"gateway-"):
+                self.has_unknown = True
+        self.headers, self.size = len(headers), size
 
     def count_header(self, name: bytes, value: bytes) -> None:
         """Count a header that is not read, such as one behind the body."""

@@ -123,7 +123,9 @@ class Delivery:
             finally:
                 spent = self._clock.monotonic() - started
                 record.upstream_seconds = (record.upstream_seconds or 0.0) + spent
-        record.tracer_id = read_tracer_id(received.headers)
+        tracer_id = read_tracer_id(received.headers)
+        if tracer_id != record.tracer_id:  # of an attempt before, if there was one
+            record.tracer_id = tracer_id
         if (date := read_date(received.headers)) is not None:
             record.date_skew_s = (date - self._clock.now()).total_seconds()
         return received

@@ -19,11 +19,12 @@ _UNKNOWN: Final[dict[str, Any]] = {
     **{
         each.name: "" if each.default is MISSING else each.default
         for each in fields(ExchangeRecord)
+        if each.default is not None
     },
 }
-"""The line of an exchange that nothing is known of: its fields in their order."""
+"""The line of an exchange that nothing is known of: what each line has, in its order.
+What else there is to tell follows as it became known."""
 
-_OPTIONAL: Final = tuple(name for name, each in _UNKNOWN.items() if each is None)
 _ROUNDED: Final = ("seconds", "upstream_seconds", "clock_skew_s", "date_skew_s")
 _WHOLE: Final = 1.5 * 2**52
 """Added to a number and taken away again, it leaves a whole one, as floats of this size
@@ -110,13 +111,11 @@ def exchange_line(record: ExchangeRecord, time: str) -> bytes:
     """
     fields = _UNKNOWN | vars(record)
     fields["time"] = time
+    if None in fields.values():
+        fields = {name: each for name, each in fields.items() if each is not None}
     for name in _ROUNDED:
-        value = fields[name]
-        if value is not None:  # to the microsecond
-            fields[name] = (value * 1e6 + _WHOLE - _WHOLE) / 1e6
-    for name in _OPTIONAL:
-        if fields[name] is None:
-            del fields[name]
+        if name in fields:  # to the microsecond
+            fields[name] = (fields[name] * 1e6 + _WHOLE - _WHOLE) / 1e6
     return line_of(fields)
 
 

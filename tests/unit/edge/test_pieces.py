@@ -21,7 +21,7 @@ class Wire:
 async def test_a_body_that_comes_two_bytes_at_a_time_is_held_in_little_more():
     size = 2 * PIECES
     request = Request(Wire())
-    request.add_header(b"Content-Length", str(size).encode())
+    request.take_headers([(b"Content-Length", str(size).encode())])
     bounds, memory = Bounds(1 << 14, size, 30, 30), Quota(size)
     reading = asyncio.create_task(read_body(request, bounds, memory, Arriving()))
     await asyncio.sleep(0)
