@@ -46,24 +46,24 @@ class Response:
         Raises:
             ValueError: a header has a line's end in it.
         """
-        status = int(self.status)
-        lines = [
-            f"HTTP/1.{0 if is_old else 1} {status} {_REASONS.get(status, '')}",
-            *[f"{name}: {value}" for name, value in self.headers.items()],
-            f"Date: {date}",
-        ]
-        if status not in _BODILESS:
-            lines.append(f"Content-Length: {len(self.body)}")
-        if keeps_open and is_old:
-            lines.append("Connection: keep-alive")
-        elif not (keeps_open or is_old):
-            lines.append("Connection: close")
-        ends = len(lines) + 1
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        if head.count(b"\n") != ends or head.count(b"\r") != ends:
+        status, count = int(self.status), len(self.headers)
+        headers = "".join(
+            [f"{name}: {value}\r\n" for name, value in self.headers.items()]
+        )
+        if headers.count("\n") != count or headers.count("\r") != count:
             msg = "a header of the answer has a line's end in it"
             raise ValueError(msg)
-        return head
+        length, connection = f"Content-Length: {len(self.body)}\r\n", ""
+        if status in _BODILESS:
+            length = ""
+        if keeps_open and is_old:
+            connection = "Connection: keep-alive\r\n"
+        elif not (keeps_open or is_old):
+            connection = "Connection: close\r\n"
+        return (
+            f"HTTP/1.{0 if is_old else 1} {status} {_REASONS.get(status, '')}\r\n"
+            f"{headers}Date: {date}\r\n{length}{connection}\r\n"
+        ).encode("latin-1")
 
     def content(self, method: str) -> bytes:
         """Give what follows the head, as an answer to this method."""
