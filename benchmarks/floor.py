@@ -7,7 +7,6 @@ framed or joined but what the library's calls demand.
 
 import os
 import time
-from base64 import b64decode, b64encode
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.padding import PKCS7
+from pybase64 import b64decode, b64encode
 
 from benchmarks.sample import Keys, answer, request
 from gateway.protocol import EncryptField, signature_base
