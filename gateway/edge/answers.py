@@ -45,11 +45,12 @@ class AnswerReader:
             is whole.
         complete: whether all of it is here.
         error: what is wrong with it; None if nothing is. The rest is not read then.
+        ended: whether nothing more is awaited: it is complete, or wrong.
         unread: bytes of the body that came since `taken` was called.
     """
 
     __slots__ = (
-        *("status", "headers", "complete", "error", "unread"),
+        *("status", "headers", "complete", "error", "ended", "unread"),
         *("_fields", "_body", "_size", "_head_size", "_in_body", "_to_end"),
         *("_condensed", "_keeps_open", "_max_body_bytes", "_parser"),
     )
@@ -64,6 +65,7 @@ class AnswerReader:
         self.headers = _NO_HEADERS
         self.complete = False
         self.error: ExchangeError | None = None
+        self.ended = False
         self.unread = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
@@ -74,11 +76,6 @@ class AnswerReader:
         self._to_end = False
         self._keeps_open = False
         self._max_body_bytes = max_body_bytes
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more is awaited: it is complete, or wrong."""
-        return self.complete or self.error is not None
 
     @property
     def begun(self) -> bool:
@@ -122,11 +119,14 @@ class AnswerReader:
         """Note that nothing more will come."""
         self._keeps_open = False
         if self._to_end:
-            self.complete = True
+            self.complete = self.ended = True
         elif not self.ended:
-            self.error = UpstreamDisconnected(
-                "The connection ended before the answer was whole."
-            )
+            msg = "The connection ended before the answer was whole."
+            self.fail(UpstreamDisconnected(msg))
+
+    def fail(self, error: ExchangeError) -> None:
+        """Read no more of it: this is what is wrong with it."""
+        self.error, self.ended = error, True
 
     # --- what the parser calls -------------------------------------------------
 
@@ -154,7 +154,7 @@ class AnswerReader:
         """Judge the head, before anything of the body is read."""
         if self._head_size > _MAX_FIELD_BYTES:  # else no header can be as long
             self._check_lengths(self._fields)
-        if self.complete or self.error is not None:
+        if self.ended:
             return  # of what comes behind it
         status = self._parser.get_status_code()
         if status in _INFORMATIONAL and status != _SWITCHING:
@@ -177,7 +177,7 @@ class AnswerReader:
 
     def on_body(self, data: bytes) -> None:
         """Take a part of the body."""
-        if self.complete or self.error is not None:
+        if self.ended:
             return
         self._size += len(data)
         self.unread += len(data)
@@ -190,8 +190,8 @@ class AnswerReader:
 
     def on_message_complete(self) -> None:
         """Note that all of it is here, unless it is only a word in between."""
-        if self._in_body and self.error is None and not self.complete:
-            self.complete = True
+        if self._in_body and not self.ended:
+            self.complete = self.ended = True
             self._keeps_open = self._parser.should_keep_alive()
 
     def _check_lengths(self, headers: list[tuple[bytes, bytes]]) -> None:
@@ -216,13 +216,14 @@ class AnswerReader:
             self._to_end = not (lengths or codings or self.status in _BODILESS)
 
     def _refuse_size(self) -> None:
-        self.error = ResponseTooLarge(
-            f"The answer is over {self._max_body_bytes} bytes (max_response_bytes)."
-        )
+        most = self._max_body_bytes
+        msg = f"The answer is over {most} bytes (max_response_bytes)."
+        self.fail(ResponseTooLarge(msg))
 
     def _fail(self, message: str, cause: Exception | None = None) -> None:
         """Note what is wrong first; what is wrong behind an answer is none of its."""
         self._keeps_open = False
         if not self.ended:
-            self.error = ResponseMalformed(message)
-            self.error.__cause__ = cause
+            error = ResponseMalformed(message)
+            error.__cause__ = cause
+            self.fail(error)

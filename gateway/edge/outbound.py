@@ -51,7 +51,9 @@ class Outbound(Paced):
     @property
     def is_reusable(self) -> bool:
         """Whether it may carry another exchange: the last came to a good end."""
-        return self._reader.keeps_open and self.is_fit
+        return self._reader.keeps_open and not (
+            self._spoiled or self._transport.is_closing()
+        )
 
     @property
     def is_still(self) -> bool:
@@ -198,7 +200,7 @@ class Outbound(Paced):
             self._late = True
         elif self._answer is not None:
             seconds = f"{self._first_byte_s:g} s (clients[].first_byte_timeout_s)"
-            self._answer.error = UpstreamTimeout(f"No answer began within {seconds}.")
+            self._answer.fail(UpstreamTimeout(f"No answer began within {seconds}."))
         self._wake()
 
     def _wake(self) -> None:

@@ -139,7 +139,7 @@ class Routes:
             UnknownRoute: no route has this path and client.
             InvalidRequest: several clients share the path and none was named.
         """
-        by_client = self._by_path.get(_path_of(target), {})
+        by_client = self._by_path.get(target) or self._by_path.get(_path_of(target), {})
         if client is not None:
             route = by_client.get(client)
         elif len(by_client) > 1:
