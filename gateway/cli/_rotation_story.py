@@ -74,7 +74,8 @@ class Story:
         """Show log, metrics and readiness."""
         self._person("The operator", "sees log, metrics and readiness")
         for event in events:
-            self._line(f"{event['event']}  {_pairs(event, event.keys() - _NOT_SHOWN)}")
+            shown = [name for name in event if name not in _NOT_SHOWN]
+            self._line(f"{event['event']}  {_pairs(event, shown)}")
         signed = Counter(str(each["key_version"]) for each in exchanges)
         codes = Counter(str(each["code"]) for each in exchanges)
         self._line(
@@ -147,8 +148,7 @@ def _of(line: Fields, name: str) -> str:
 
 
 def _pairs(fields: Fields, names: Iterable[str]) -> str:
-    wanted = set(names)
-    return "  ".join(f"{name}={fields[name]}" for name in fields if name in wanted)
+    return "  ".join(f"{name}={fields[name]}" for name in names if name in fields)
 
 
 def _counted(counter: Counter[str]) -> str:
