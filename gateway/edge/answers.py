@@ -51,7 +51,7 @@ class AnswerReader:
 
     __slots__ = (
         *("status", "headers", "complete", "error", "ended", "unread"),
-        *("_fields", "_body", "_size", "_head_size", "_in_body", "_to_end"),
+        *("_fields", "_body", "_size", "_count", "_head_size", "_in_body", "_to_end"),
         *("_condensed", "_keeps_open", "_max_body_bytes", "_parser"),
     )
 
@@ -70,6 +70,7 @@ class AnswerReader:
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._condensed = 0
+        self._count = 0
         self._size = 0
         self._head_size = 0
         self._in_body = False
@@ -128,6 +129,17 @@ class AnswerReader:
         """Read no more of it: this is what is wrong with it."""
         self.error, self.ended = error, True
 
+    def take_error(self) -> ExchangeError | None:
+        """Give what is wrong with it, and keep it no more; None if nothing is.
+
+        Raised, it leads to whoever holds this: a circle, which would keep the bodies of
+        a failed exchange until garbage is looked for.
+        """
+        error, self.error = self.error, None
+        if error is not None:
+            self._keeps_open = False
+        return error
+
     # --- what the parser calls -------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -142,10 +154,12 @@ class AnswerReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header. One behind the body vouches for nothing, but it counts."""
-        self._fields.append((name, value))
-        if len(self._fields) == _MAX_HEADERS:
+        self._count += 1
+        if self._count >= _MAX_HEADERS:
             self._fail("The answer has too many headers.")
-        elif self._in_body:
+        elif not self._in_body:
+            self._fields.append((name, value))
+        else:
             self._check_lengths([(name, value)])
             if name.lower() in _FRAMING:
                 self._fail("The answer declares its length behind its body.")
@@ -191,6 +205,7 @@ class AnswerReader:
     def on_message_complete(self) -> None:
         """Note that all of it is here, unless it is only a word in between."""
         if self._in_body and not self.ended:
+            self._fields.clear()
             self.complete = self.ended = True
             self._keeps_open = self._parser.should_keep_alive()
 

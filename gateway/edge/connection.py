@@ -181,7 +181,7 @@ class Connection(Paced):
         """Whether as many wait, or did, as may: the last of them is the last of all."""
         self._task: asyncio.Task[None] | None = None
         self._asked: asyncio.Future[None] | None = None
-        """Done once there is another request; None where the task does not wait."""
+        """What the task waits for between two requests; done where it does not wait."""
         self._progressed = False
         self._unfinished = 0
         """Bytes since the last that were the end of a head, or of a body."""
@@ -341,6 +341,7 @@ class Connection(Paced):
             self._timer.cancel()
         if self._in_body:
             self._request.body.lose("The caller is gone.")
+        self._headers.clear()
         del self._request  # and with it, and the parser, the circles of references
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)
@@ -357,7 +358,8 @@ class Connection(Paced):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header of the head; of one behind the body only the length counts."""
         if not self._in_body:
-            self._headers.append((name, value))
+            if len(self._headers) <= _MOST_HEADERS:  # one too many says enough
+                self._headers.append((name, value))
             return
         request = self._request
         request.count_header(name, value)
@@ -412,6 +414,7 @@ class Connection(Paced):
         if self._parser is None:
             return  # it has been refused
         self._parser = None
+        self._headers.clear()
         if self._in_body:
             self._request.body.lose("It is malformed.")
         else:
@@ -444,20 +447,22 @@ class Connection(Paced):
 
         One task for all of a connection: one for each request costs 2 µs more.
         """
-        while True:
-            request = self._current
-            if request is not None:
+        try:
+            while self._current is not None or not self._ending:
+                request = self._current
+                if request is None:
+                    self._asked = self._loop.create_future()
+                    await self._asked
+                    continue
                 try:
                     await self._server.handle(request)
                 except Exception as error:  # noqa: BLE001 - whatever it is, here it ends
                     self._tell(error)
                 finally:
                     self._next(request)
-            elif not self._ending:
-                self._asked = self._loop.create_future()
-                await self._asked
-            else:
-                return
+        except BaseException:  # cancelled: who asked behind this would wait for ever
+            self.abort()
+            raise
 
     def _next(self, request: Request) -> None:
         """Go on behind an answer."""

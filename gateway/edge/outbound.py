@@ -51,9 +51,7 @@ class Outbound(Paced):
     @property
     def is_reusable(self) -> bool:
         """Whether it may carry another exchange: the last came to a good end."""
-        return self._reader.keeps_open and not (
-            self._spoiled or self._transport.is_closing()
-        )
+        return self._reader.keeps_open and self.is_fit
 
     @property
     def is_still(self) -> bool:
@@ -61,9 +59,7 @@ class Outbound(Paced):
 
         TLS has words of its own to read, which harm nothing: see `settle`.
         """
-        return not (
-            self._spoiled or self._transport.is_closing() or self._arrived.poll(0)
-        )
+        return self.is_fit and not self._arrived.poll(0)
 
     async def settle(self) -> bool:
         """Read what stands on it already, such as its end. Gives whether it is still."""
@@ -98,7 +94,7 @@ class Outbound(Paced):
         """
         answer = self._reader
         answer.renew(max_response_bytes)
-        self._answer, self._deadline = answer, deadline
+        self._answer, self._deadline, self._late = answer, deadline, False
         self._first_byte_s = first_byte_timeout_s
         self._alarm.set(
             deadline
@@ -121,8 +117,11 @@ class Outbound(Paced):
             if self._paused and not self._transport.is_closing():
                 self._paused = False
                 self._transport.resume_reading()
-        if answer.error is not None:
-            raise answer.error
+        if (error := answer.take_error()) is not None:
+            try:
+                raise error
+            finally:
+                del error  # which leads back here
         self._alarm.calm()
         self._answer = None
         return ReceivedResponse(answer.status, answer.headers, answer.take_body())
@@ -196,11 +195,14 @@ class Outbound(Paced):
             self._wake()
 
     def _lose_patience(self) -> None:
+        answer = self._answer
+        if answer is None or answer.ended:
+            return  # it came in the same turn of the loop
         if self._first_byte_s is None or self._loop.time() >= self._deadline:
             self._late = True
-        elif self._answer is not None:
+        else:
             seconds = f"{self._first_byte_s:g} s (clients[].first_byte_timeout_s)"
-            self._answer.fail(UpstreamTimeout(f"No answer began within {seconds}."))
+            answer.fail(UpstreamTimeout(f"No answer began within {seconds}."))
         self._wake()
 
     def _wake(self) -> None:

@@ -286,13 +286,13 @@ def read_head(request: Request, bounds: Bounds) -> Head:
     Raises:
         InvalidRequest: it is not HTTP as it must be, or has a reserved header.
     """
-    target = check_call_target(request.target)
-    if len(target) + request.size > bounds.max_header_bytes:
+    if len(request.target) + request.size > bounds.max_header_bytes:
         msg = (
             f"The headers are over {bounds.max_header_bytes} bytes "
             "(inbound.max_header_bytes)."
         )
         raise InvalidRequest(msg)
+    target = check_call_target(request.target)
     _check_headers(request)
     if request.fields.keys() <= _WITHOUT_WISHES:
         return Head(target, None, None, None)

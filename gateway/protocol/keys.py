@@ -17,7 +17,7 @@ class PublicKey:
 
     version: str
     rsa: RSAPublicKey = field(repr=False)
-    size_bytes: int = field(init=False, repr=False)
+    size_bytes: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out the size once: each verification asks for it."""

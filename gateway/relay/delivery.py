@@ -79,26 +79,36 @@ class Delivery:
         """
         unsettled: ExchangeError | None = None
         repeat = 0
-        while True:
-            if self.record.attempts:
-                draft = replace(draft, time=self._time())
-            try:
-                signature = await signer.sign(signature_base(draft))
-                request = self._signed(draft, signer, signature)
-                return request, await self._send(request)
-            except ExchangeError as error:
-                if error.outcome is Outcome.UNKNOWN:
-                    unsettled = unsettled or error
-                pause = self._pause(repeat)
-                if (
-                    repeat == self.route.client.repeats
-                    or not self.route.may_repeat(error)
-                    or self._clock.monotonic() + pause >= self._deadline
-                ):
-                    answered = error.outcome is Outcome.ANSWERED
-                    raise (error if answered else unsettled or error) from error
-            await self._clock.sleep(pause)
-            repeat += 1
+        try:
+            while True:
+                if self.record.attempts:
+                    draft = replace(draft, time=self._time())
+                try:
+                    signature = await signer.sign(signature_base(draft))
+                    request = self._signed(draft, signer, signature)
+                    return request, await self._send(request)
+                except ExchangeError as error:
+                    pause = self._pause(repeat)
+                    if not self._may_repeat(error, repeat, pause):
+                        if unsettled is None or error.outcome is Outcome.ANSWERED:
+                            raise
+                        raise unsettled from error
+                    if error.outcome is Outcome.UNKNOWN:
+                        unsettled = unsettled or error
+                await self._clock.sleep(pause)
+                repeat += 1
+        finally:
+            # What it is raised with leads back here: a circle, which would keep the
+            # bodies of a failed exchange until garbage is looked for.
+            unsettled = None
+
+    def _may_repeat(self, error: ExchangeError, repeat: int, pause: float) -> bool:
+        """Tell whether there may be another attempt after this pause."""
+        return (
+            repeat < self.route.client.repeats
+            and self.route.may_repeat(error)
+            and self._clock.monotonic() + pause < self._deadline
+        )
 
     def _signed(
         self, draft: Draft, signer: PrivateKey, signature: bytes

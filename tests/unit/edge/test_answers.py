@@ -55,6 +55,13 @@ def test_a_body_is_held_in_little_more_than_its_bytes_however_small_its_chunks()
     assert size <= held <= 1.5 * size
 
 
+def test_headers_are_counted_over_all_heads_of_an_answer():
+    many = b"".join(b"A: %d\r\n" % each for each in range(100))
+    hints = b"HTTP/1.1 103 Early Hints\r\n" + many + b"\r\n"
+    assert read(PLAIN).error is None
+    assert isinstance(read(hints, hints, PLAIN).error, ResponseMalformed)
+
+
 def test_no_body_is_kept_that_was_taken():
     size = 1 << 20
     whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size

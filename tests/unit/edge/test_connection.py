@@ -5,6 +5,7 @@ import gc
 import socket
 import ssl
 import struct
+import tracemalloc
 import weakref
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -403,6 +404,45 @@ async def delivered(desk):
     async with asyncio.timeout(5):
         while not desk.delivered:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_many_small_headers_are_held_no_more_than_a_few(desk, is_refused):
+    """Each would be 25 times its bytes, for as long as the head is not whole."""
+    count = 30_000 if is_refused else 2_300
+    async with serving(desk, max_connections=10) as (server, port):
+        lines = [await Line.to(port) for _ in range(10)]
+        tracemalloc.start()
+        try:
+            for line in lines:
+                line.write(b"POST /x HTTP/1.1\r\n" + b"ab:cd\r\n" * count)
+            async with asyncio.timeout(5):
+                while not all(each._unfinished for each in server.connections):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            await turns(50)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert len(server.connections) == 10
+        assert held < 10 * (64 << 10)
+        for line in lines:
+            reset(line.transport)
+
+
+async def test_a_handler_that_is_cancelled_leaves_nobody_waiting(desk):
+    async def handle(request):
+        await desk.handle(request)
+        if request.target == "/cancelled":
+            raise asyncio.CancelledError
+
+    server = Server(handle, desk.refuse)
+    async with listening(server, ("127.0.0.1", 0), setting="x", tls=None) as listener:
+        sock = caller(listener.port, 1 << 16)
+        sock.sendall(post("/cancelled") + post("/behind"))
+        data, _ = await all_of(sock)
+        sock.close()
+        assert names(data) == ["/cancelled"] or not data
+    assert desk.seen == [("/cancelled", 0)]
 
 
 async def test_a_connection_leaves_nothing_that_has_to_be_searched_for(desk):

@@ -1,8 +1,10 @@
 """AlipayHK over HTTP, where tests/integration cannot reach: before the first byte."""
 
 import asyncio
+import gc
 import socket
 import ssl
+import sys
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -15,6 +17,7 @@ from gateway.edge.outbound import Outbound
 from gateway.edge.tls import client_context
 from gateway.edge.upstream import HttpUpstream
 from gateway.errors import (
+    ExchangeError,
     Outcome,
     ResponseMalformed,
     UpstreamDisconnected,
@@ -398,6 +401,63 @@ async def test_a_deadline_that_rang_while_something_else_was_waited_for_is_heede
         assert asking.done()
         assert isinstance(asking.exception(), TimeoutError)
     eager.close()
+
+
+async def test_a_deadline_in_the_turn_of_the_last_byte_ends_neither_this_nor_the_next():
+    """Else the next request on the connection would be sent, and told as a timeout."""
+    eager = Eager([])
+    connection, loop = eager.connection, asyncio.get_running_loop()
+
+    def come_late():
+        while loop.time() < deadline:
+            pass
+        connection.data_received(ANSWER)
+        connection._lose_patience()  # as the loop does behind it, in the same turn
+
+    with Loan(Quota(100)) as loan:
+        deadline = loop.time() + 0.05
+        loop.call_at(deadline - 0.02, come_late)
+        first = await connection.ask((b"head", b"body"), 100, loan, deadline)
+        assert first.body == b"{}"
+        assert connection.is_reusable
+        loop.call_soon(connection.data_received, ANSWER)
+        second = await connection.ask((b"head", b"body"), 100, loan, soon())
+        assert second.body == b"{}"
+    eager.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"nonsense\r\n\r\n", b"", ANSWER[:-1], None], ids=str
+)
+async def test_an_exchange_that_failed_keeps_no_body(answer):
+    """Not even until garbage is looked for, which is seldom."""
+    draft = peer.sent_request().draft
+    body = b"x" * 1000
+    request = replace(peer.sent_request(), draft=replace(draft, body=body))
+    before = sys.getrefcount(body)
+
+    async def fail():
+        with pytest.raises(ExchangeError):
+            await upstream.send(request, timeout_s=0.1)
+
+    class Cutting(Server):
+        async def serve(self, reader, writer):
+            await super().serve(reader, writer)
+            if answer is not None:
+                writer.close()
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with (
+            Cutting(answer).running() as server,
+            reaching(f"http://127.0.0.1:{server.port}") as upstream,
+        ):
+            await fail()
+            await until_read()
+            assert sys.getrefcount(body) == before
+    finally:
+        gc.enable()
 
 
 async def test_a_deadline_passes_also_while_a_large_body_is_not_taken():

@@ -1,5 +1,7 @@
 """Delivery: what is tried again, with what bytes, how often, and until when."""
 
+import gc
+import sys
 from datetime import timedelta
 
 import pytest
@@ -52,6 +54,33 @@ async def test_an_unknown_outcome_is_never_tried_again_by_itself(scene, error, c
     with pytest.raises(type(error)):
         await scene.exchange(call, repeats=5)
     assert len(scene.upstream.sent) == 1
+
+
+@pytest.mark.parametrize("repeats", [0, 2])
+@pytest.mark.parametrize("kind", [UpstreamDisconnected, UpstreamUnavailable])
+async def test_an_exchange_that_failed_keeps_no_body(scene, kind, repeats):
+    """Not even until garbage is looked for, which is seldom."""
+    body = b'{"a":"%s"}' % (b"x" * 1000)
+    before = sys.getrefcount(body)
+
+    async def fail():
+        def answer(_):
+            raise kind("gone")
+
+        scene.upstream.answer = answer
+        with pytest.raises(kind):
+            await scene.exchange(
+                Call(peer.TARGET, body), repeats=repeats, repeats_unknown=True
+            )
+
+    gc.collect()
+    gc.disable()
+    try:
+        await fail()
+        scene.upstream.sent.clear()
+        assert sys.getrefcount(body) == before
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("error", [CUT, LATE], ids=repr)
