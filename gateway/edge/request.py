@@ -2,7 +2,7 @@
 
 Nothing of a caller's headers goes further than this module: what AlipayHK gets is
 made from the configuration, so a caller cannot send it a Client-Id, a cookie or a
-credential. Most of them are not even kept.
+credential. Most of them are not kept.
 """
 
 import asyncio
