@@ -100,9 +100,7 @@ class Quota:
         """Give back all that a loan has taken."""
         if self._overdrawn is loan:
             self._overdrawn = None
-        self.taken -= amount
-        if self._queue:
-            self._call_in()
+        self.give_back(amount)
 
     def _may_have(self, amount: int, loan: "Loan | None") -> bool:
         fits = self.taken + amount <= self._limit

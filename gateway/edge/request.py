@@ -111,21 +111,18 @@ class Body:
         self._unread += len(piece)
         if self._unread >= READ_BYTES:
             self._wire.hold()
-        if self._arrived is not None:
-            self._wake(self._arrived)
+        self._wake()
 
     def complete(self) -> None:
         """Note that this was all."""
         self.is_whole = self.problem is None
-        if self._arrived is not None:
-            self._wake(self._arrived)
+        self._wake()
 
     def lose(self, problem: str) -> None:
         """Note that the rest never comes."""
         self.problem = problem
         self._pieces.clear()
-        if self._arrived is not None:
-            self._wake(self._arrived)
+        self._wake()
 
     def take(self) -> bytes:
         """Give what has come since this was asked last."""
@@ -143,9 +140,9 @@ class Body:
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
 
-    def _wake(self, arrived: asyncio.Future[None]) -> None:
-        self._arrived = None
-        if not arrived.done():
+    def _wake(self) -> None:
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None and not arrived.done():
             arrived.set_result(None)
 
 
@@ -215,7 +212,7 @@ class Request:
         self.headers, self.size = len(headers), size
 
     def count_header(self, name: bytes, value: bytes) -> None:
-        """Count a header that is not read, such as one behind the body."""
+        """Count a header behind the body, which is not read."""
         self.headers += 1
         self.size += len(name) + len(value) + _FRAME_BYTES
 

@@ -62,9 +62,6 @@ class Direction(Enum):
     REQUEST = "Request-Time"
     RESPONSE = "Response-Time"
 
-    def __init__(self, header: str) -> None:
-        self.header = header  # which a look at `value` takes four times as long for
-
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -112,7 +109,7 @@ class SignedMessage:
         headers = [
             ("Client-Id", draft.client_id),
             ("Content-Type", draft.content_type),
-            (draft.direction.header, draft.time),
+            (draft.direction.value, draft.time),
             ("Signature", self.signature.format()),
         ]
         if draft.encryption is not None:
@@ -121,20 +118,8 @@ class SignedMessage:
 
     @property
     def header_lines(self) -> str:
-        """The same headers as they are written, each with its line's end.
-
-        Made at once: out of `headers` it takes twice as long.
-        """
-        draft = self.draft
-        lines = (
-            f"Client-Id: {draft.client_id}\r\n"
-            f"Content-Type: {draft.content_type}\r\n"
-            f"{draft.direction.header}: {draft.time}\r\n"
-            f"Signature: {self.signature.format()}\r\n"
-        )
-        if draft.encryption is not None:
-            lines += f"Encrypt: {draft.encryption.format()}\r\n"
-        return lines
+        """The same headers as they are written, each with its line's end."""
+        return "".join([f"{name}: {value}\r\n" for name, value in self.headers])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ The bytes that are signed are the bytes that are sent, and the bytes that were v
 are the bytes that are passed back.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 
 from gateway.errors import InvalidRequest, KeyUnavailable, ResponseStale
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
@@ -142,7 +142,6 @@ class Relay:
         return response
 
 
-@lru_cache(maxsize=64)
 def check_call_target(target: str) -> str:
     """Give `target` back if it can be sent and signed as it stands.
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from gateway.events import ExchangeRecord
 from gateway.keys.changes import Party
 from gateway.keys.inventory import (
     Cryptoperiod,
@@ -63,11 +62,14 @@ class _End(NamedTuple):
 
 
 class Inventory:
-    """The keys of the rings in use. An `Observer` and a `KeyringListener`.
+    """The keys of the rings in use. A `KeyringListener`.
 
     Args:
         now: gives the present moment, aware.
         tell: takes an event's name and its fields.
+
+    Attributes:
+        usage: counts what exchanges use of them.
     """
 
     def __init__(self, now: Callable[[], datetime], tell: Callable[..., None]) -> None:
@@ -86,10 +88,6 @@ class Inventory:
             del self._rings[client]
             self.usage.forget(client)
         self.look()
-
-    def __call__(self, record: ExchangeRecord) -> None:
-        """Count what a finished exchange used."""
-        self.usage(record)
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""

@@ -175,9 +175,9 @@ def test_the_page_has_what_keys_did(months):
     record = ExchangeRecord(
         "e", client="hk", key_version="1", attempts=1, verified_by="7"
     )
-    months.inventory(record)
+    months.inventory.usage(record)
     months.now += DAY
-    months.inventory(replace(record, encrypted_to="7", verified_by=None))
+    months.inventory.usage(replace(record, encrypted_to="7", verified_by=None))
     page = months.inventory.page()
     assert json.loads(json.dumps(page)) == page
     assert page["time"] == "2026-01-02T00:00:00Z"
@@ -208,7 +208,7 @@ def test_a_client_without_a_ring_is_there_without_keys(months):
 
 
 def test_a_client_that_is_gone_is_forgotten(months):
-    months.inventory(ExchangeRecord("e", client="hk", key_version="1"))
+    months.inventory.usage(ExchangeRecord("e", client="hk", key_version="1"))
     months.inventory.use({"mo": Cryptoperiod()})
     assert months.inventory.figures() == []
     months.inventory.loaded("hk", ring(OURS))
@@ -222,7 +222,7 @@ def test_a_split_version_is_one_in_the_metrics(months):
         OURS, uses=frozenset({Use.DECRYPT}), fingerprint="second", life=Life()
     )
     months.inventory.loaded("hk", ring(sign, decrypt))
-    months.inventory(
+    months.inventory.usage(
         ExchangeRecord("e", client="hk", key_version="1", decrypted_by="1")
     )
     ours, theirs = months.inventory.figures()
