@@ -400,7 +400,7 @@ class Connection(Paced):
                 self._headers.append((name, value))
             return
         request = self._request
-        self._attributed += request.count_header(name, value)
+        request.count_header(name, value)
         if not self._is_bounded(request):
             self._refuse(NotHttp("TrailersTooLong"))
 
@@ -413,7 +413,6 @@ class Connection(Paced):
         headers, self._headers = self._headers, []
         request.take_headers(headers)
         self._attributed += len(request.raw_target) + request.size + _FRAME_BYTES
-        self.account.add(request.head_bytes)
         request.method = parser.get_method().decode("latin-1")
         request.target = request.raw_target.decode("latin-1")
         request.version = parser.get_http_version()
@@ -471,6 +470,8 @@ class Connection(Paced):
             if isinstance(asked, Request):
                 asked.body.lose("Nobody reads it.")
             return
+        if isinstance(asked, Request):
+            self.account.add(asked.head_bytes)
         if self._current is None:
             self._begin(asked)
             return

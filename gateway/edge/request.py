@@ -244,12 +244,10 @@ class Request:
         self.headers, self.size = len(headers), size
         self.head_bytes = _OBJECTS_BYTES + len(self.raw_target) + size
 
-    def count_header(self, name: bytes, value: bytes) -> int:
-        """Count a header behind the body, which is not read. Return its length."""
-        size = len(name) + len(value) + _FRAME_BYTES
+    def count_header(self, name: bytes, value: bytes) -> None:
+        """Count a header behind the body, which is not read."""
         self.headers += 1
-        self.size += size
-        return size
+        self.size += len(name) + len(value) + _FRAME_BYTES
 
     def only(self, name: str) -> str | None:
         """Give the value of a header that is read; None where it is missing.
