@@ -1,6 +1,7 @@
 """What either side may have the gateway hold: bounded, counted, and never the loop."""
 
 import asyncio
+import contextlib
 import socket
 import time
 
@@ -11,8 +12,8 @@ from tests.chaos.conftest import settings_for, until
 
 BODY = 70_000
 CONNECTIONS = 100
-AHEAD_BYTES = 8 << 20
-"""What each connection tries to send ahead of the answers."""
+AHEAD_S = 12.0
+"""For as long each connection sends as much as is taken, and reads no answer."""
 
 ENDLESS_BYTES = 64 << 20
 HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"
@@ -26,8 +27,14 @@ ENDLESS = {
 }
 
 
+REFUSAL = (
+    b"HTTP/1.1 200 OK\r\nContent-Length: 70\r\n\r\n"
+    b'{"resultInfo":{"resultStatus":"F","resultCode":"X","resultMessage":"x"}}'
+)
+
+
 class Endless:
-    """An AlipayHK whose answers go on for ever, or that never begins one."""
+    """An AlipayHK whose answers go on for ever, or that refuses at once."""
 
     def __init__(self, begin=None, piece=b""):
         self.begin, self.piece = begin, piece
@@ -44,10 +51,12 @@ class Endless:
 
     async def _serve(self, reader, writer):
         try:
+            while self.begin is None:
+                head = await reader.readuntil(b"\r\n\r\n")
+                size = int(head.lower().partition(b"content-length: ")[2].split()[0])
+                await reader.readexactly(size)
+                writer.write(REFUSAL)
             await reader.readuntil(b"\r\n\r\n")
-            if self.begin is None:
-                await reader.read()  # the end of the connection
-                return
             writer.write(self.begin)
             size = 0
             while size < ENDLESS_BYTES:
@@ -74,14 +83,10 @@ async def send_ahead(port):
     sock.settimeout(0)
     await loop.sock_connect(sock, ("127.0.0.1", port))
     data = request(b'{"filler":"' + b"x" * BODY + b'"}')
-    sent = 0
-    while sent < AHEAD_BYTES:
-        try:
-            async with asyncio.timeout(1):
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(AHEAD_S):
+            while True:
                 await loop.sock_sendall(sock, data)
-        except TimeoutError:
-            break
-        sent += len(data)
     return sock
 
 

@@ -231,7 +231,7 @@ async def feed_client(data, sizes):
     assert held <= PART * account.held + OBJECTS_BYTES
     if not asking.done():
         asking.cancel()
-    await asyncio.wait([asking])
+    await asyncio.gather(asking, return_exceptions=True)
     connection.end()
 
 
