@@ -16,8 +16,7 @@ from gateway import documents
 from gateway.documents import Document, DocumentError, Location, Problem
 from gateway.errors import KeyringError, KeyUnavailable
 from gateway.keys import manifest, schedule
-from gateway.keys.backends.access import Others, check_access, read_key_file
-from gateway.keys.backends.disk import open_at_once
+from gateway.keys.backends.access import Others, check_file, read_key_file
 from gateway.keys.backends.halts import Halt, halt_reason, write_halt
 from gateway.keys.backends.homes import Homes
 from gateway.keys.backends.pem import FILES
@@ -284,8 +283,7 @@ def _check_keyring(folder: Path) -> None:
         raise KeyringError(msg)
     file = folder / manifest.FILE_NAME
     try:
-        with open(file, "rb", opener=open_at_once) as stream:
-            check_access(stream.fileno(), file, Others.MAY_READ)
+        check_file(file, Others.MAY_READ)
     except OSError:
         return  # reading it says so, with its place
     except KeyringError as error:

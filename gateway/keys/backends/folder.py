@@ -17,7 +17,6 @@ entry names: `unnamed` finds those.
 import fcntl
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -29,7 +28,8 @@ from typing import Final, TypeAlias
 from gateway.documents import DocumentError
 from gateway.errors import KeyringError
 from gateway.keys import manifest as manifests
-from gateway.keys.backends.disk import sync, write_new
+from gateway.keys.backends.access import check_folder
+from gateway.keys.backends.disk import make_folder, sync, write_new
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.halts import carry_over
 from gateway.keys.backends.history import keep
@@ -184,8 +184,7 @@ def locked(
         KeyringError: it is not there, is being changed, or is not ours to change.
     """
     if create and not folder.exists():
-        folder.mkdir(mode=0o700, parents=True)
-        sync(folder.parent)
+        make_folder(folder)
     try:
         resolved = folder.resolve(strict=True)
         descriptor = os.open(resolved, os.O_RDONLY | os.O_DIRECTORY)
@@ -259,14 +258,15 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _check_ours(resolved: Path, folder: Path) -> None:
-    status = resolved.stat()
-    if status.st_uid not in (0, os.geteuid()):
+    if resolved.stat().st_uid not in (0, os.geteuid()):
         # Root too: a key that root writes there is one its gateway cannot read.
         msg = f"{folder}: this folder is another user's; run this as that user"
         raise KeyringError(msg)
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        msg = f"{folder}: others may write to this folder; chmod go-w it first"
-        raise KeyringError(msg)
+    try:
+        check_folder(folder)
+    except KeyringError as error:
+        msg = f"{folder}: {error.detail}"
+        raise KeyringError(msg) from None
     if (resolved / FILE_NAME).is_symlink():
         msg = (
             f"{folder}: {FILE_NAME} is a symbolic link, as in a mounted secret. Change "

@@ -127,6 +127,8 @@ def test_a_private_key_is_for_its_owner_whatever_the_umask(
     finally:
         os.umask(before)
     assert mode_of(folder) == 0o700
+    assert mode_of(folder.parent) == 0o755
+    assert KeyringFolder(folder).read().generation == after.generation
     assert mode_of(folder / "partner-1.pem") == 0o600
     assert mode_of(folder / "platform-1.pem") == 0o644
     assert mode_of(folder / "keyring.yaml") == 0o644
