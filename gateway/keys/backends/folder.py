@@ -23,14 +23,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from gateway.documents import DocumentError
 from gateway.errors import KeyringError
 from gateway.keys import manifest as manifests
 from gateway.keys.backends.access import check_folder
 from gateway.keys.backends.disk import make_folder, sync, write_new
-from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.file import STAGING, KeyringFolder
 from gateway.keys.backends.halts import carry_over
 from gateway.keys.backends.history import keep
 from gateway.keys.backends.homes import Homes
@@ -46,8 +46,6 @@ Witness: TypeAlias = Callable[
 ]
 """Is entered right before a change is made, with the manifests before and after it and
 the ring that will be read, and left when it is made. What it raises forbids the change."""
-
-_STAGING: Final = ".change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ class LockedFolder:
         """
         if (self._folder / FILE_NAME).exists():
             return
-        if any(each.name != _STAGING for each in self._folder.iterdir()):
+        if any(each.name != STAGING for each in self._folder.iterdir()):
             msg = (
                 f"{self._folder} holds files and no {FILE_NAME}: it is no keyring. "
                 "Name a new folder or an empty one"
@@ -135,7 +133,7 @@ class LockedFolder:
     @contextmanager
     def _staging(self) -> Iterator[Path]:
         """Give a new `.change`; what a killed change left there is removed."""
-        staging = self._folder / _STAGING
+        staging = self._folder / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(mode=0o700)
         try:
@@ -235,7 +233,7 @@ def unnamed(folder: Path, manifest: Manifest) -> list[str]:
     return sorted(
         name
         for name in names
-        if name not in known and (name == _STAGING or not name.startswith("."))
+        if name not in known and (name == STAGING or not name.startswith("."))
     )
 
 

@@ -959,7 +959,10 @@ async def fit(ring): ...
 async def test_a_ring_is_never_put_together_from_two(
     folder, tmp_path, other_key, monkeypatch
 ):
-    """Kubernetes swaps `..data` between the manifest and the keys it names."""
+    """Kubernetes swaps `..data` between the manifest and the keys it names.
+
+    It is read again then, and is no refusal: that would be an alert in a good rotation.
+    """
     second = tmp_path / "second"
     second.mkdir()
     write(second / "keyring.yaml", RING.replace('"1"', '"2"').replace(": 1", ": 2"))
@@ -980,8 +983,66 @@ async def test_a_ring_is_never_put_together_from_two(
     store = KeyStore(
         "hk", KeyringFolder(link), fit, Nobody(), now=lambda: datetime.now(UTC)
     )
-    assert await store.reload() is False
-    assert store.problem == f"{link}: it changed while it was read"
     assert await store.reload() is True
+    assert store.problem is None
     public = store.current.signer.public
     assert (public.version, numbers(public)) == ("2", numbers_of(other_key))
+
+
+def test_a_ring_that_changes_whenever_it_is_read_is_refused_in_the_end(
+    folder, monkeypatch
+):
+    load = manifest.load
+
+    def load_and_change(place):
+        document = load(place)
+        write(folder / "new.yaml", RING)
+        (folder / "new.yaml").replace(folder / "keyring.yaml")
+        return document
+
+    monkeypatch.setattr(manifest, "load", load_and_change)
+    with pytest.raises(KeyringError, match="changed each of the 8 times it was read"):
+        KeyringFolder(folder).read()
+
+
+def test_what_is_wrong_with_a_ring_that_changed_meanwhile_is_no_refusal(
+    folder, file, monkeypatch
+):
+    """A command deletes a key's file once the manifest does not name it any more."""
+    load, after = manifest.load, RING.replace("partner-1", "partner-2")
+
+    def load_and_change(place):
+        document = load(place)
+        if file.exists():
+            file.rename(folder / "partner-2.pem")
+            write(folder / "new.yaml", after)
+            (folder / "new.yaml").replace(folder / "keyring.yaml")
+        return document
+
+    monkeypatch.setattr(manifest, "load", load_and_change)
+    assert KeyringFolder(folder).read().signer.public.version == "1"
+
+
+def test_other_files_that_change_all_the_time_do_not_keep_a_ring_from_being_read(
+    folder, monkeypatch
+):
+    load, count = manifest.load, iter(range(100))
+
+    def load_and_write(place):
+        (folder / f"log-{next(count)}").touch()
+        return load(place)
+
+    monkeypatch.setattr(manifest, "load", load_and_write)
+    assert KeyringFolder(folder).read().generation == 1
+    assert next(count) == 1
+
+
+@pytest.mark.parametrize("name", [".change", ".history"])
+def test_what_a_command_prepares_is_no_change_yet(folder, name):
+    source = KeyringFolder(folder)
+    before = source.state()
+    let_a_tick_pass(folder)
+    (folder / name).mkdir()
+    (folder / name / "keyring.yaml").touch()
+    after = source.state()
+    assert after == before
