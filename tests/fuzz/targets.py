@@ -39,7 +39,7 @@ from gateway.errors import (
     Unauthenticated,
     UntrustedAnswer,
 )
-from gateway.keys import formats, manifest
+from gateway.keys import formats, manifest, strength
 from gateway.protocol import (
     EncryptField,
     FieldError,
@@ -478,7 +478,7 @@ def _key_file(data):
         except KeyringError as error:
             _check_line(error.detail)
             continue
-        assert key.key_size >= formats.MINIMUM_BITS
+        assert key.key_size >= strength.MINIMUM_BITS
         if read is formats.read_public_key:
             again = formats.read_public_key(formats.public_base64(key).encode())
             assert again.public_numbers() == key.public_numbers()
