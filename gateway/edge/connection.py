@@ -74,7 +74,12 @@ _NOT_OF_HTTP: Final = frozenset(
 
 
 class NotHttp(Exception):
-    """What came is no request. `is_method` says that its method alone is at fault."""
+    """What came is no request. `is_method` says that its method alone is at fault.
+
+    `peer`: where it came from.
+    """
+
+    peer: str | None = None
 
     def __init__(self, reason: str, *, is_method: bool = False) -> None:
         super().__init__(reason)
@@ -93,6 +98,10 @@ class Server:
         max_head_bytes: gives how large a head may be; of a greater one, no more than
             this is waited for.
         on_refused: is called for each connection that was one too many.
+
+    Attributes:
+        on_handshake_failed: is called for each TLS handshake that came to nothing,
+            with the peer and the reason in words.
     """
 
     def __init__(
@@ -110,6 +119,7 @@ class Server:
         self.idle_s = idle_s
         self.max_head_bytes = max_head_bytes
         self.on_refused = on_refused
+        self.on_handshake_failed: Callable[[str | None, str], None] = lambda *_: None
         self.connections: set[Connection] = set()
         self.beginning: set[Connection] = set()
         """Those whose TLS is not there yet; they are not among `connections`."""
@@ -161,11 +171,13 @@ class Connection(Paced):
     Attributes:
         names: the subject alternative names of the peer's certificate; None without
             one.
+        peer: where it comes from (`gateway.edge.peers`).
     """
 
     def __init__(self, server: Server) -> None:
         super().__init__()
         self.names: frozenset[str] | None = None
+        self.peer: str | None = None
         self._server = server
         self._transport: asyncio.Transport
         self._parser: HttpRequestParser | None = HttpRequestParser(self)
@@ -488,6 +500,7 @@ class Connection(Paced):
         self._ending = True
         if self._transport.is_closing():
             return
+        cause.peer = self.peer
         try:
             response = self._server.refuse(cause)
             date = _date(int(self._loop.time()))

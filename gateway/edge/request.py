@@ -65,6 +65,7 @@ class Wire(Protocol):
     """The connection that a request came on."""
 
     names: frozenset[str] | None
+    peer: str | None
 
     def hold(self) -> None:
         """Read no more for now."""
