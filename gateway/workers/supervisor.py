@@ -104,6 +104,7 @@ class Supervisor:
         except* SetupError as errors:
             failure = failure_of(errors)
         finally:
+            self._telemetry.end()
             self._memory.close()
         if failure is not None:
             raise failure

@@ -352,7 +352,7 @@ async def test_two_gateways_write_one_chain(audited, tmp_path):
 
 @pytest.fixture
 def slow_disk(monkeypatch):
-    """Have each sync take as long as on a disk that is busy, and few places for lines."""
+    """Have each sync take as long as on a disk that is busy, and places for 80 lines."""
     sync = os.fsync
 
     def slow(descriptor):
@@ -360,7 +360,7 @@ def slow_disk(monkeypatch):
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    monkeypatch.setattr(trails, "_KEPT", 64)
+    monkeypatch.setattr(trails, "_KEPT", 160)
     monkeypatch.setattr(trails, "_TOGETHER", 8)
 
 
@@ -375,6 +375,10 @@ async def strangers(house, over):
         writer.write(b"nonsense\r\n\r\n")
         assert (await read_answer(reader)).status in (400, 405)
         writer.close()
+
+
+def series(code):
+    return f'gateway_exchanges_total{{caller="",client="",code="{code}",route=""}}'
 
 
 async def test_strangers_cost_no_audited_exchange_its_place_or_its_line(
@@ -395,11 +399,11 @@ async def test_strangers_cost_no_audited_exchange_its_place_or_its_line(
             for _ in range(4):
                 tasks.create_task(strangers(house, over))
             await asyncio.gather(*(call(number) for number in range(4)))
+            while (await house.metric(series("unauthenticated")) or 0) <= 80:
+                pass  # until there are more than places, however slow they are
             over.set()
         refused = {
-            code: await house.metric(
-                f'gateway_exchanges_total{{caller="",client="",code="{code}",route=""}}'
-            )
+            code: await house.metric(series(code))
             for code in ("unauthenticated", "invalid_request")
         }
     assert codes == [200] * 60
@@ -407,7 +411,6 @@ async def test_strangers_cost_no_audited_exchange_its_place_or_its_line(
     lines = noted(house, "exchange")
     assert len({each["exchange_id"] for each in lines}) == len(lines) == 60
     assert {each["caller"] for each in lines} == {"catalogue"}
-    assert refused["unauthenticated"] > 20  # far more than there are places
     assert refused["invalid_request"] > 0
     told = dict.fromkeys(refused, 0)
     for each in noted(house, "refusals"):
