@@ -54,6 +54,7 @@ from gateway.protocol.outgoing import check_target
 from gateway.protocol.signature import base_of, matches
 from gateway.relay.breaker import Breaker, BreakerSettings
 from gateway.relay.exchange import Relay
+from gateway.relay.ports import Memory
 from gateway.relay.routes import Call, Client, Route
 
 _ROUND_S = 0.04
@@ -70,6 +71,7 @@ class Canned:
         request: SignedMessage,
         *,
         timeout_s: float,  # noqa: ARG002 - the port's
+        memory: Memory,  # noqa: ARG002
     ) -> ReceivedResponse:
         _ = request.headers  # an upstream writes them
         return self.received

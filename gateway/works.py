@@ -68,9 +68,7 @@ class Works(ABC):
         self._trail = trail_of(settings, telemetry)
         self._memory = Quota(settings.room_for_bodies)
         self._new_bucket = new_bucket
-        self._plants = [
-            Plant(settings, self._memory, self._homes, telemetry, new_bucket=new_bucket)
-        ]
+        self._plants = [Plant(settings, self._homes, telemetry, new_bucket=new_bucket)]
         self._admission = Admission(self._plant.limits)
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
@@ -147,7 +145,6 @@ class Works(ABC):
             raise SetupError("; ".join(problems))
         plant = Plant(
             settings,
-            self._memory,
             self._homes,
             self._telemetry,
             self._plant,
@@ -219,6 +216,7 @@ class Works(ABC):
             max_connections=settings.inbound.max_connections,
             idle_s=settings.inbound.idle_timeout_s,
             max_head_bytes=lambda: inbound.max_head_bytes,
+            memory=self._memory,
             on_refused=self._telemetry.metrics.connection_refused,
         )
         server.on_handshake_failed = partial(

@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import re
+from datetime import timedelta
 
 import pytest
 
+from gateway.telemetry import floods
 from gateway.telemetry.floods import SINGLY
 from tests import peer
 from tests.integration.caller import read_answer
@@ -440,7 +442,15 @@ async def test_each_refusal_says_where_it_came_from(run_house):
                 assert line.get("peer") == expected, line
 
 
-async def test_a_flood_of_strangers_is_few_lines_and_counted_exactly(house):
+@pytest.fixture
+def long_interval(monkeypatch):
+    """Have an interval last for the whole test, however slow the machine is."""
+    monkeypatch.setattr(floods, "EVERY", timedelta(minutes=10))
+
+
+async def test_a_flood_of_strangers_is_few_lines_and_counted_exactly(
+    long_interval, house
+):
     request = raw(f"POST {peer.TARGET} HTTP/1.1", body=b"")
     reader, writer = await house.caller.connect()
     for number in range(SINGLY + 150):
@@ -458,10 +468,54 @@ async def test_a_flood_of_strangers_is_few_lines_and_counted_exactly(house):
     await house.seen(lambda: house.events("stopped"), "no end")
     lines = house.exchanges
     alone = [each for each in lines if each.get("code") == "unauthenticated"]
-    sums = [each for each in alone if each["event"] == "refusals"]
-    assert len(alone) - len(sums) >= SINGLY
-    assert len(alone) < 2 * SINGLY  # were it slow, in two intervals
-    assert sum(each["count"] for each in sums) + len(alone) - len(sums) == SINGLY + 150
-    assert {each["peers"] for each in sums} == {1}
+    *alone, whole = alone
+    assert {each["event"] for each in alone} == {"exchange"}
+    assert len(alone) == SINGLY
+    assert (whole["event"], whole["count"], whole["peers"]) == ("refusals", 150, 1)
     own = [each for each in lines if each.get("caller") == "catalogue"]
     assert len(own) == 2 * (-(-(SINGLY + 150) // 20))
+
+
+# --- memory that callers share -------------------------------------------------------
+
+
+def begun(token, size, sent):
+    """Give a request whose body stops before its end."""
+    head = (
+        f"POST {peer.TARGET} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    )
+    return head.encode() + b'{"a":"' + b"x" * sent
+
+
+async def test_a_caller_whose_bodies_never_end_takes_no_room_from_another(run_house):
+    """It fills the room for bodies, and whatever gap is left, time and again."""
+    greedy, other = entry(max_concurrent=1), entry("payments", OTHER)
+    most = 100_000
+    async with run_house(
+        callers=[greedy, other],
+        routes=ROUTES,
+        inbound={"max_body_bytes": most, "max_buffered_bytes": 10 * most},
+        client={"max_response_bytes": most},
+    ) as house:
+        lines = []
+
+        async def fill():
+            for sent in (most - 100, most // 2, 1000, 100):
+                for _ in range(20):
+                    reader, writer = await house.caller.connect()
+                    writer.write(begun(TOKEN, most, sent))
+                    lines.append((reader, writer))
+            await asyncio.sleep(0.1)  # for what is to be read to be read
+
+        codes = []
+        body = b'{"a":"' + b"x" * (most // 2) + b'"}'
+        for _ in range(5):
+            await fill()
+            for _ in range(4):
+                got = await house.caller.known_by(OTHER).post(body)
+                codes.append(got.status)
+        assert codes == [200] * 20
+        assert await house.metric("gateway_buffered_bytes") <= 10 * most + 200_000
+        for _, writer in lines:
+            writer.close()
