@@ -7,6 +7,7 @@ Whoever wants to know what talks to what reads this file, `gateway.works` and
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TextIO
 
 from gateway.config import Settings
@@ -99,13 +100,15 @@ class Gateway(Works):
             yield inbound
 
     def _admin(self) -> Server:
-        return admin_server(
+        server = admin_server(
             self.reasons,
             self.warnings,
             self._telemetry.metrics.expose,
             self._telemetry.inventory.page,
             lambda: self._plant.settings.admin.tokens,
         )
+        server.on_handshake_failed = partial(self._telemetry.handshake_failed, "admin")
+        return server
 
     def _announce(self, inbound: Listener, admin: Listener) -> None:
         settings = self._plant.settings

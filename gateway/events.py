@@ -5,7 +5,9 @@ line. So the core neither logs nor counts. A record holds no body, no key, no
 signature and no credential.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final, Protocol, TypeAlias
 
 VERIFIED: Final = "verified"
@@ -47,9 +49,11 @@ class ExchangeRecord:
             not trusted.
         delivered: False where the caller did not take its answer.
         result_code: AlipayHK's resultCode, such as PARAM_ILLEGAL.
-        request_sha256: of the caller's body, where the audit log notes exchanges.
+        request_sha256: of the caller's body, where the audit log notes exchanges: set
+            once the exchange has its place there.
         response_sha256: of the plain body of AlipayHK's answer, likewise.
         error: for internal errors: the exception's class and place, not its text.
+        peer: where the request came from, if it ended as a problem.
     """
 
     exchange_id: str
@@ -80,6 +84,7 @@ class ExchangeRecord:
     request_sha256: str | None = None
     response_sha256: str | None = None
     error: str | None = None
+    peer: str | None = None
 
     def __init__(self, exchange_id: str, **facts: object) -> None:
         """Begin the record of an exchange, with what is known of it.
@@ -114,6 +119,11 @@ class ExchangeRecord:
             self.encrypted_to,
             self.decrypted_by,
         )
+
+    @property
+    def is_strangers(self) -> bool:
+        """Whether it was refused before its sender was known, or its route."""
+        return not self.route and not self.caller
 
     @property
     def signatures(self) -> dict[str, int]:
@@ -168,3 +178,115 @@ class CanaryHalt:
             f"{self.key_version} failed for its key, and {self.other_failures} of "
             f"{self.other_exchanges} with version {self.other_version}"
         )
+
+
+MOST_PEERS: Final = 64
+"""Distinct peers that a tally counts; more are told as so many."""
+
+
+class Tally:
+    """Many equal things, told in one line.
+
+    Attributes:
+        kind: what they have in common.
+        began: when the interval began that they fell into.
+        singly: how many of that interval were told one by one; they are not counted.
+        count: how many there were beside those.
+        first: when the first of them came.
+        last: when the last came.
+        peer: where one of them came from.
+        peers: the addresses they came from, without ports; `MOST_PEERS` at most.
+    """
+
+    __slots__ = ("began", "count", "first", "kind", "last", "peer", "peers", "singly")
+
+    def __init__(self, kind: tuple[str, ...], began: datetime) -> None:
+        self.kind = kind
+        self.began = self.first = self.last = began
+        self.singly = self.count = 0
+        self.peer: str | None = None
+        self.peers: set[str] = set()
+
+    def add(self, peer: str | None, now: datetime) -> None:
+        """Count one more."""
+        if not self.count:
+            self.first = now
+        self.count += 1
+        self.last = now
+        if peer is not None:
+            self.peer = self.peer or peer
+            if len(self.peers) < MOST_PEERS:
+                self.peers.add(peer.rpartition(":")[0])
+
+    def absorb(self, later: "Tally") -> None:
+        """Count those of a later interval, too."""
+        self.count += later.count
+        self.last = later.last
+        self.peer = self.peer or later.peer
+        self.peers = set(sorted(self.peers | later.peers)[:MOST_PEERS])
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What a line tells of it, beside what its kind says."""
+        facts: dict[str, object] = {
+            "count": self.count,
+            "first": self.first.isoformat(timespec="milliseconds"),
+            "last": self.last.isoformat(timespec="milliseconds"),
+        }
+        if self.peer is not None:
+            facts |= {"peer": self.peer, "peers": len(self.peers)}
+        return facts
+
+
+class Tallies:
+    """Turns a flood of equal things into few lines.
+
+    Of each kind, the first few of an interval are told one by one, and the others in
+    one line once it is over. An interval begins with the first of its kind.
+
+    Args:
+        every: the length of an interval.
+        singly: how many of a kind are told one by one in each.
+    """
+
+    def __init__(self, every: timedelta, singly: int = 0) -> None:
+        self.every = every
+        self._singly = singly
+        self._open: dict[tuple[str, ...], Tally] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def add(self, kind: tuple[str, ...], peer: str | None, now: datetime) -> bool:
+        """Take one more. Return whether it is to be told by itself."""
+        tally = self._open.get(kind)
+        if tally is None:
+            tally = self._open[kind] = Tally(kind, now)
+        if tally.singly < self._singly:
+            tally.singly += 1
+            return True
+        tally.add(peer, now)
+        return False
+
+    def take(self, now: datetime | None = None) -> list[Tally]:
+        """Remove and return the tallies to be told now.
+
+        Args:
+            now: take those whose interval is over; None takes all.
+        """
+        over = [each for each in self._open.values() if self._is_over(each, now)]
+        for each in over:
+            del self._open[each.kind]
+        return [each for each in over if each.count]
+
+    def put_back(self, tallies: Iterable[Tally]) -> None:
+        """Keep what could not be told; `take` gives it again."""
+        for each in tallies:
+            later = self._open.get(each.kind)
+            if later is not None:
+                each.absorb(later)
+            self._open[each.kind] = each
+
+    def _is_over(self, tally: Tally, now: datetime | None) -> bool:
+        # A clock that was set back must not hold a tally for as long.
+        return now is None or not tally.began <= now < tally.began + self.every

@@ -7,12 +7,14 @@ from typing import Final, TextIO
 
 from gateway.audit.trail import Audit, NoAudit
 from gateway.config import Settings
-from gateway.events import CanaryHalt, ExchangeRecord, Kind
+from gateway.events import CanaryHalt, ExchangeRecord, Kind, Tally
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK
 from gateway.relay.breaker import BreakerState
+from gateway.telemetry.answers import AnswerWatch
 from gateway.telemetry.audit import facts_of
 from gateway.telemetry.clocks import ClockWatch
+from gateway.telemetry.floods import Flood
 from gateway.telemetry.inventory import Inventory
 from gateway.telemetry.lines import text_of
 from gateway.telemetry.log import EventLog, ExchangeLog, exchange_line
@@ -46,10 +48,17 @@ class Telemetry:
         )
         self.clocks = ClockWatch(self.events.event)
         self.reach = KeyReach(self.events.event)
+        self.answers = AnswerWatch(
+            self.events.event, self.metrics.unverified_in_a_row, CLOCK.monotonic
+        )
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
         self.audit: Audit = NoAudit()
-        self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
+        self._exchanges = ExchangeLog(
+            stdout, CLOCK.now, dropped("stdout"), self._log_problem
+        )
+        self._refusals = Flood(self._exchanges.refusals, CLOCK.now)
+        self._handshakes = Flood(self._tell_handshakes, CLOCK.now)
         self._loop = asyncio.get_running_loop()
         self._kinds: dict[Kind, tuple[Series, Used]] = {}
         """What exchanges of a kind count for, until keys or settings change. It is
@@ -62,7 +71,9 @@ class Telemetry:
         """Judge clocks and keys by these settings from now on."""
         self._kinds.clear()
         clients = settings.clients
-        self.clocks.use({each.name: each.clock_tolerance_s for each in clients})
+        tolerances = {each.name: each.clock_tolerance_s for each in clients}
+        self.clocks.use(tolerances)
+        self.answers.use(tolerances)
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
         self.metrics.keep({each.name for each in clients})
         self.reach.keep({each.name for each in clients})
@@ -82,6 +93,7 @@ class Telemetry:
         ended, self._ended = self._ended, []
         now = CLOCK.now()
         self._count(ended, now)
+        self._audit(ended)
         # Last: all other looks at a record are slower after `vars` of it, by 0.5 µs.
         self._exchanges.write(self._lines(ended, text_of(now)))
 
@@ -92,7 +104,15 @@ class Telemetry:
                 self.metrics.count(record, series)
                 self.clocks(record)
                 self.reach(record)
+                self.answers(record)
                 self.inventory.usage.count(used, now)
+            except Exception as error:  # noqa: BLE001 - whatever it is
+                self._tell_defect(error)
+
+    def _audit(self, ended: list[ExchangeRecord]) -> None:
+        """Note each in the audit log, where its place waits for it."""
+        for record in ended:
+            try:
                 self.audit.exchange(record)
             except Exception as error:  # noqa: BLE001 - whatever it is
                 self._tell_defect(error)
@@ -100,11 +120,59 @@ class Telemetry:
     def _lines(self, ended: list[ExchangeRecord], time: str) -> list[bytes]:
         lines = []
         for record in ended:
+            if not record.route and self._is_one_of_many(record):
+                continue
             try:
                 lines.append(exchange_line(record, time))
             except Exception as error:  # noqa: BLE001 - whatever it is
                 self._tell_defect(error)
         return lines
+
+    def _is_one_of_many(self, record: ExchangeRecord) -> bool:
+        """Count a stranger's refusal. Return whether it has no line of its own."""
+        return record.is_strangers and self._refusals.takes(record.peer, record.code)
+
+    def end(self) -> None:
+        """Note what has not been noted yet: there is nothing more."""
+        self.flush()
+        self._refusals.end()
+        self._handshakes.end()
+
+    def handshake_failed(self, listener: str, peer: str | None, reason: str) -> None:
+        """Note a TLS handshake of a peer that came to nothing."""
+        self.metrics.handshake_failed(listener)
+        if not self._handshakes.takes(peer, listener, reason):
+            self.events.event(
+                "handshake_failed", listener=listener, reason=reason, peer=peer
+            )
+
+    def _tell_handshakes(self, tally: Tally) -> None:
+        listener, reason = tally.kind
+        self.events.event(
+            "handshakes_failed", listener=listener, reason=reason, **tally.facts
+        )
+
+    def log_problems(self) -> list[str]:
+        """Return which log cannot be written, for readiness."""
+        return [
+            f"log: {name} cannot be written, and lines are lost: {log.problem}"
+            for name, log in (
+                ("standard output", self._exchanges),
+                ("standard error", self.events),
+            )
+            if log.problem is not None
+        ]
+
+    def _log_problem(self, reason: str | None) -> None:
+        if reason is None:
+            self.events.event("log_works_again", stream="stdout")
+        else:
+            self.events.event(
+                "log_failed",
+                stream="stdout",
+                reason=reason,
+                consequence="exchanges go on, and their lines are lost",
+            )
 
     def _tell_defect(self, error: Exception) -> None:
         context = {"message": "an exchange was not noted", "exception": error}

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -32,6 +32,7 @@ from gateway.keys.backends.pkcs11.pins import Refusals
 from gateway.observer import Telemetry
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
 from gateway.telemetry.audit import AuditWatch
+from gateway.telemetry.process import gateway_version
 
 NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -101,7 +102,6 @@ class Works(ABC):
                 cut = await self._serve()
         except* SetupError as errors:
             failure = failure_of(errors)
-        self._telemetry.flush()
         await asyncio.to_thread(self._homes.close)
         if failure is not None:
             raise failure
@@ -120,7 +120,11 @@ class Works(ABC):
         """Give why the gateway is not ready; empty if it is."""
         if self._stopping.is_set():
             return ["the gateway is draining"]
-        return self._plant.reasons() + audit_problems(self._trail, required=True)
+        return (
+            self._plant.reasons()
+            + self._telemetry.answers.reasons()
+            + audit_problems(self._trail, required=True)
+        )
 
     def warnings(self) -> list[str]:
         """Give what is wrong and does not stop traffic yet."""
@@ -129,6 +133,8 @@ class Works(ABC):
             + self._telemetry.clocks.warnings()
             + self._telemetry.reach.warnings()
             + self._telemetry.inventory.warnings()
+            + self._telemetry.answers.warnings()
+            + self._telemetry.log_problems()
             + audit_problems(self._trail, required=False)
         )
 
@@ -207,7 +213,9 @@ class Works(ABC):
             entropy=ENTROPY,
         )
         if settings.audit is not None:
-            inbound.audit(self._telemetry.audit.check, digests=settings.audit.exchanges)
+            inbound.audit(
+                self._telemetry.audit.reserve, digests=settings.audit.exchanges
+            )
         server = Server(
             inbound.handle,
             inbound.refuse,
@@ -216,6 +224,9 @@ class Works(ABC):
             max_head_bytes=lambda: inbound.max_head_bytes,
             memory=self._memory,
             on_refused=self._telemetry.metrics.connection_refused,
+        )
+        server.on_handshake_failed = partial(
+            self._telemetry.handshake_failed, "inbound"
         )
         self._watch_levels(server)
         self._telemetry.use(settings)
@@ -227,6 +238,7 @@ class Works(ABC):
             self.abort()
             for plant in self._plants:
                 plant.end()
+            self._telemetry.end()  # before the audit log's own end
         self._ended(cut)
         return cut
 
@@ -348,7 +360,7 @@ async def audited(trail: Trail | None, settings: Settings) -> AsyncIterator[None
         yield
         return
     target = {"configuration": digest_of(settings), "policy": str(settings.policy)}
-    trail.note("started", target=target, version=_version())
+    trail.note("started", target=target, version=gateway_version())
     await asyncio.to_thread(trail.start)
     try:
         yield
@@ -469,13 +481,6 @@ def heed_signals(stop: Callable[[], None], reload: Callable[[], None]) -> None:
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
-
-
-def _version() -> str:
-    try:
-        return version("alipayhk-gateway")
-    except PackageNotFoundError:
-        return "(not installed as a package)"
 
 
 def _fixed(settings: Settings) -> tuple[object, ...]:

@@ -3,25 +3,33 @@
 Whoever notes something never waits for the disk. What is noted together is written
 together, with one sync. While the log cannot be written, what was noted is kept, up
 to a bound, and tried again until it is; what had to be dropped is told in a line.
+
+An exchange reserves the place of its line before anything is sent. What is refused
+before that is counted, and told in a line per interval and kind: so nobody who is
+refused takes a place from an exchange, however often.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Protocol
 
 from gateway.audit.chain import bounded
 from gateway.audit.file import AuditFile, Fields, time_of
 from gateway.errors import AuditError, AuditUnavailable
-from gateway.events import ExchangeRecord
+from gateway.events import ExchangeRecord, Tallies, Tally
 
 _TOGETHER: Final = 256
 _KEPT: Final = 8192
-"""Lines that wait to be written; one more is dropped, and counted. Exchanges take half
-of them at most: however many there are, what happens to the gateway has room."""
+"""Lines that wait to be written; one more is dropped, and counted. Half of them are for
+exchanges, those under way included, and half for what happens to the gateway."""
+
+_REFUSALS_EVERY: Final = timedelta(seconds=5)
+"""Between two lines of the same kind of refusals: 17,280 lines a day, about 7 MB, of
+each kind under a flood that does not end."""
 
 _TRY_AGAIN_S: Final = 0.5
 _PATIENCE_S: Final = 10.0
@@ -57,15 +65,22 @@ class Audit(Protocol):
         """
         ...
 
-    def exchange(self, record: ExchangeRecord) -> None:
-        """Note a finished exchange, if exchanges are noted."""
-        ...
+    def reserve(self) -> None:
+        """Reserve the place of an exchange's line, before anything is sent.
 
-    def check(self) -> None:
-        """Pass if traffic may go on.
+        Whoever calls this gives the exchange's record its `request_sha256`, where
+        exchanges are noted, and hands it to `exchange` at the end.
 
         Raises:
-            AuditUnavailable: the log cannot be written, and nothing goes without.
+            AuditUnavailable: the log cannot be written, or has no place left, and
+                nothing goes without it.
+        """
+        ...
+
+    def exchange(self, record: ExchangeRecord) -> None:
+        """Note a finished exchange, if exchanges are noted.
+
+        One that was refused before it had a place is counted with others of its kind.
         """
         ...
 
@@ -99,11 +114,11 @@ class NoAudit:
     ) -> None:
         """Note nothing."""
 
+    def reserve(self) -> None:
+        """Reserve nothing."""
+
     def exchange(self, record: ExchangeRecord) -> None:
         """Note nothing."""
-
-    def check(self) -> None:
-        """Pass."""
 
 
 class Trail:
@@ -137,6 +152,11 @@ class Trail:
         self._listener = listener
         self._exchanges = exchanges
         self._waiting: deque[Fields] = deque()
+        self._lines = 0
+        """Of those that wait, the exchanges'."""
+        self._under_way = 0
+        """Exchanges whose place is reserved and whose line is not there yet."""
+        self._refusals = Tallies(_REFUSALS_EVERY)
         self._dropped = 0
         self._refused = 0
         self._changed = threading.Condition()
@@ -154,32 +174,48 @@ class Trail:
     ) -> None:
         """Note that something happened; as `Audit.note`."""
         fields = entry(self._now(), self._who, what, source, target, facts)
-        self._keep(fields, _KEPT)
+        with self._changed:
+            kept = len(self._waiting) - self._lines < _KEPT // 2
+            self._keep(fields, kept=kept)
+        if not kept:
+            self._listener.audit_dropped()
+
+    def reserve(self) -> None:
+        """Reserve the place of an exchange's line; as `Audit.reserve`.
+
+        Where the log is not required, an exchange goes on without a place; its line
+        may be dropped.
+        """
+        with self._changed:
+            full = self._lines + self._under_way >= _KEPT // 2
+            if self.required and (self.problem or full):
+                self._refused += 1
+                msg = "The audit log cannot be written, so nothing was sent."
+                raise AuditUnavailable(msg)
+            self._under_way += self._exchanges
 
     def exchange(self, record: ExchangeRecord) -> None:
-        """Note a finished exchange, if exchanges are noted.
-
-        Not one that `check` refused: those are counted, and told once.
-        """
-        if self._exchanges and record.code != AuditUnavailable.code:
-            facts = {
-                name: value
-                for name, value in asdict(record).items()
-                if value is not None and name not in _NOT_OF_EXCHANGES
-            }
-            fields = entry(self._now(), self._who, "exchange", None, None, facts)
-            self._keep(fields, _KEPT // 2)
-
-    def check(self) -> None:
-        """Pass if traffic may go on.
-
-        Raises:
-            AuditUnavailable: the log cannot be written, and it is required.
-        """
-        if self.required and (self.problem or len(self._waiting) >= _KEPT // 2):
-            self._refused += 1
-            msg = "The audit log cannot be written, so nothing was sent."
-            raise AuditUnavailable(msg)
+        """Note a finished exchange; as `Audit.exchange`."""
+        if not self._exchanges:
+            return
+        now = self._now()
+        if record.request_sha256 is None:
+            with self._changed:
+                self._refusals.add((record.caller, record.code), record.peer, now)
+            return
+        facts = {
+            name: value
+            for name, value in asdict(record).items()
+            if value is not None and name not in _NOT_OF_EXCHANGES
+        }
+        fields = entry(now, self._who, "exchange", None, None, facts)
+        with self._changed:
+            self._under_way -= 1
+            kept = self._lines < _KEPT // 2
+            self._lines += kept
+            self._keep(fields, kept=kept)
+        if not kept:
+            self._listener.audit_dropped()
 
     def start(self) -> None:
         """Begin to write. Returns once what is noted was written, or could not be."""
@@ -188,20 +224,26 @@ class Trail:
             self._changed.wait_for(self._is_settled, _PATIENCE_S)
 
     def close(self) -> None:
-        """Write what is noted, with a checkpoint, and end; give up where it fails."""
+        """Write what is noted, with a checkpoint, and end; give up where it fails.
+
+        A slow disk is waited for, for as long as lines go there at all.
+        """
         with self._changed:
             self._closing = self._checkpoint = True
             self._changed.notify_all()
-        self._thread.join(_PATIENCE_S)
+        before = None
+        while self._thread.is_alive() and before != len(self._waiting):
+            before = len(self._waiting)
+            self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            self._listener.audit_failed("the disk did not answer before the end")
 
-    def _keep(self, fields: Fields, most: int) -> None:
-        with self._changed:
-            if len(self._waiting) < most:
-                self._waiting.append(fields)
-                self._changed.notify_all()
-                return
+    def _keep(self, fields: Fields, *, kept: bool) -> None:
+        if kept:
+            self._waiting.append(fields)
+            self._changed.notify_all()
+        else:
             self._dropped += 1
-        self._listener.audit_dropped()
 
     def _run(self) -> None:
         while True:
@@ -210,7 +252,8 @@ class Trail:
                 batch, closing = [*islice(self._waiting, _TOGETHER)], self._closing
                 checkpoint = self._checkpoint and len(batch) == len(self._waiting)
                 self._checkpoint = self._checkpoint and not checkpoint
-            self._write(batch, checkpoint=checkpoint)
+                refusals = self._refusals.take(None if closing else self._now())
+            self._write(batch, refusals, checkpoint=checkpoint)
             if closing and (self.problem or not self._waiting):
                 return
 
@@ -223,7 +266,9 @@ class Trail:
     def _patience(self) -> float:
         return _TRY_AGAIN_S if self.problem else _PROBE_S
 
-    def _write(self, batch: list[Fields], *, checkpoint: bool) -> None:
+    def _write(
+        self, batch: list[Fields], refusals: list[Tally], *, checkpoint: bool
+    ) -> None:
         """Write these, or look whether it could be done; note how that went."""
         dropped, refused = self._dropped, self._refused
         extra: list[Fields] = []
@@ -232,6 +277,9 @@ class Trail:
             extra.append(self._own("audit_works_again", **facts))
         if dropped:
             extra.append(self._own("lines_dropped", count=dropped))
+        for each in refusals:
+            caller, code = each.kind
+            extra.append(self._own("refusals", caller=caller, code=code, **each.facts))
         try:
             if batch or extra or checkpoint:
                 self._file.append([*extra, *batch], checkpoint=checkpoint)
@@ -244,6 +292,8 @@ class Trail:
         else:
             self._written(len(batch), dropped, refused)
             return
+        with self._changed:
+            self._refusals.put_back(refusals)
         self._checkpoint = self._checkpoint or checkpoint
 
     def _own(self, what: str, **facts: object) -> Fields:
@@ -258,7 +308,7 @@ class Trail:
     def _written(self, lines: int, dropped: int, refused: int) -> None:
         with self._changed:
             for _ in range(lines):
-                self._waiting.popleft()
+                self._lines -= self._waiting.popleft()["what"] == "exchange"
             self._dropped -= dropped
             self._refused -= refused
             works, self.problem = self.problem is not None, None

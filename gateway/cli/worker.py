@@ -19,6 +19,7 @@ from gateway.cli.serve import collect_seldom
 from gateway.hardening import check_libraries, leave_no_trace
 from gateway.sharing import Memory
 from gateway.threads import Threads
+from gateway.workers.title import show_as
 from gateway.workers.worker import Worker
 
 
@@ -27,6 +28,7 @@ def main() -> int:
     for heard in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(heard, signal.SIG_IGN)
     number, workers, channel, memory, *sockets = map(int, sys.argv[1:])
+    show_as(f"gateway-w{number}", f"gateway worker {number} of {workers}")
     check_libraries()
     leave_no_trace()
     try:

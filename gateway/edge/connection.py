@@ -79,7 +79,12 @@ _NOT_OF_HTTP: Final = frozenset(
 
 
 class NotHttp(Exception):
-    """What came is no request. `is_method` says that its method alone is at fault."""
+    """What came is no request. `is_method` says that its method alone is at fault.
+
+    `peer`: where it came from.
+    """
+
+    peer: str | None = None
 
     def __init__(self, reason: str, *, is_method: bool = False) -> None:
         super().__init__(reason)
@@ -99,6 +104,10 @@ class Server:
             this is waited for.
         memory: what connections count the bytes in that they hold.
         on_refused: is called for each connection that was one too many.
+
+    Attributes:
+        on_handshake_failed: is called for each TLS handshake that came to nothing,
+            with the peer and the reason in words.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first two have a default
@@ -118,6 +127,7 @@ class Server:
         self.max_head_bytes = max_head_bytes
         self.memory = memory or unlimited()
         self.on_refused = on_refused
+        self.on_handshake_failed: Callable[[str | None, str], None] = lambda *_: None
         self.connections: set[Connection] = set()
         self.beginning: set[Connection] = set()
         """Those whose TLS is not there yet; they are not among `connections`."""
@@ -173,8 +183,11 @@ class Connection(Paced):
     Attributes:
         names: the subject alternative names of the peer's certificate; None without
             one.
+        peer: where it comes from (`gateway.edge.peers`); the door sets it.
         account: the bytes that it holds.
     """
+
+    peer: str | None = None
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -545,6 +558,7 @@ class Connection(Paced):
         self._ending = True
         if self._transport.is_closing():
             return
+        cause.peer = self.peer
         try:
             response = self._server.refuse(cause)
             date = _date(int(self._loop.time()))

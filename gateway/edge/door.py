@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from gateway.edge.connection import Connection, Server
+from gateway.edge.peers import peer_of, why_no_tls
 
 BACKLOG: Final = 128
 
@@ -126,13 +127,13 @@ class Door:
         """Take what has come, but not for ever: others have their turn, too."""
         for _ in range(most):
             try:
-                connection, _ = listening.accept()
+                connection, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 self._pause(listening, error)
                 return
-            self._admit(connection)
+            self._admit(connection, address)
 
     def _pause(self, listening: socket.socket, error: OSError) -> None:
         context = {"message": "no connection could be taken", "exception": error}
@@ -145,19 +146,20 @@ class Door:
     ) -> None:
         self._pauses[listening] = self._loop.call_later(delay, act)
 
-    def _admit(self, connection: socket.socket) -> None:
+    def _admit(self, connection: socket.socket, address: object) -> None:
         if self._server.is_full:
             self._server.on_refused()
             connection.close()
             return
         protocol = self._server()
+        protocol.peer = peer_of(connection, address)
         self._server.beginning.add(protocol)
         task = self._loop.create_task(self._begin(connection, protocol))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 
     async def _begin(self, connection: socket.socket, protocol: Connection) -> None:
-        """Bring about TLS, if there is to be; nobody is told if it fails."""
+        """Bring about TLS, if there is to be."""
         try:
             await self._loop.connect_accepted_socket(
                 lambda: protocol,
@@ -165,7 +167,8 @@ class Door:
                 ssl=self._tls,
                 ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None,
             )
-        except OSError:
-            pass
+        except OSError as error:
+            if self._tls is not None:
+                self._server.on_handshake_failed(protocol.peer, why_no_tls(error))
         finally:
             self._server.beginning.discard(protocol)

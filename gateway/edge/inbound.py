@@ -115,7 +115,7 @@ class Inbound:
         self._observer = observer
         self._clock = clock
         self._names = _Names(entropy)
-        self._check: Callable[[], None] = lambda: None
+        self._reserve: Callable[[], None] = lambda: None
         self._digests = False
         self._ended = asyncio.Event()
 
@@ -128,15 +128,16 @@ class Inbound:
         """Take this for requests from now on; those under way keep what they have."""
         self._service = service
 
-    def audit(self, check: Callable[[], None], *, digests: bool) -> None:
+    def audit(self, reserve: Callable[[], None], *, digests: bool) -> None:
         """Do what the audit log asks for.
 
         Args:
-            check: is called before each exchange; raises ExchangeError where nothing
+            reserve: is called before each exchange; raises ExchangeError where nothing
                 may be sent.
-            digests: whether records get the SHA-256 of both bodies.
+            digests: whether records get the SHA-256 of both bodies; that of the
+                request says that `reserve` was called and raised nothing.
         """
-        self._check = check
+        self._reserve = reserve
         self._digests = digests
 
     async def idle(self) -> None:
@@ -156,6 +157,7 @@ class Inbound:
             try:
                 response = await self._serve(service, request, record, account, started)
             except Exception as error:  # noqa: BLE001 - the last resort: fail closed
+                record.peer = request.wire.peer
                 response = _problem_of(error, record)
             record.seconds = self._clock.monotonic() - started
             if self.draining:
@@ -182,7 +184,7 @@ class Inbound:
         error: ExchangeError = MethodNotAllowed(_NOT_POST)
         if not cause.is_method:
             error = InvalidRequest(f"The request is not HTTP as it must be ({cause}).")
-        record = ExchangeRecord(self._names.next())
+        record = ExchangeRecord(self._names.next(), peer=cause.peer)
         response = _failed(error, record)
         self._observer(record)
         return response
@@ -204,7 +206,7 @@ class Inbound:
         self.in_flight += 1
         try:
             body = request.body.whole()
-            self._check()
+            self._reserve()
             if self._digests:
                 record.request_sha256 = hashlib.sha256(body).hexdigest()
             call = Call(head.target, body, head.encrypt, deadline, account)

@@ -74,6 +74,7 @@ class Wire(Protocol):
     """The connection that a request came on."""
 
     names: frozenset[str] | None
+    peer: str | None
     account: Account
 
     def update_flow(self) -> None:

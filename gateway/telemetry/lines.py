@@ -6,7 +6,7 @@ import os
 import select
 import stat
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, TextIO
 
 import orjson
@@ -17,6 +17,10 @@ takes such a line together with the one that tells how many were dropped before.
 
 _MOST: Final = (400, 100, 20)
 """Characters of each text in a line that is too long; the first that fits is taken."""
+
+_CALM: Final = timedelta(seconds=10)
+"""Without a line dropped, and the stream works again. A reader that is a little too slow
+makes lines fail and go through in turns."""
 
 _ITEM: Final = 20
 """Of those characters, what an item of a list takes: so many fewer items stay."""
@@ -31,6 +35,8 @@ class Lines:
         stream: where the lines go.
         now: gives the time that each line begins with.
         on_dropped: is called for each line that was not, or not wholly, written.
+        on_problem: is called with the reason once lines are dropped, and with None
+            once they were written again for a while.
     """
 
     def __init__(
@@ -38,7 +44,13 @@ class Lines:
         stream: TextIO,
         now: Callable[[], datetime],
         on_dropped: Callable[[], None] = lambda: None,
+        on_problem: Callable[[str | None], None] = lambda _: None,
     ) -> None:
+        self.problem: str | None = None
+        """Why lines were dropped of late; None if none was."""
+        self._on_problem = on_problem
+        self._reason = ""
+        self._failed_at: datetime
         self._stream = stream
         self._now = now
         self._on_dropped = on_dropped
@@ -78,12 +90,18 @@ class Lines:
     def _write(self, lines: list[bytes]) -> None:
         before = b"\n" if self._torn else b""  # ends what was cut off
         if self._untold:
-            told = {"event": "log_lines_dropped", "count": self._untold}
+            told = {
+                "event": "log_lines_dropped",
+                "level": "warning",
+                "count": self._untold,
+            }
             before += line_of({"time": text_of(self._now()), **told})
         both = before + b"".join(lines)
         written = self._put(both)
         if written == len(both):  # as nearly always
             self._untold, self._torn = 0, False
+            if self.problem is not None:
+                self._recover()
             return
         if written >= len(before):
             self._untold = 0
@@ -93,16 +111,32 @@ class Lines:
             self._on_dropped()
         if written:
             self._torn = both[written - 1 : written] != b"\n"
+        self._fail()
+
+    def _fail(self) -> None:
+        works, self.problem = self.problem is None, self._reason
+        self._failed_at = self._now()
+        if works:
+            self._on_problem(self._reason)
+
+    def _recover(self) -> None:
+        # A clock that was set back must not hold this up.
+        if not self._failed_at <= self._now() < self._failed_at + _CALM:
+            self.problem = None
+            self._on_problem(None)
 
     def _put(self, lines: bytes) -> int:
         """Write this at once. Gives how much of it was written."""
+        self._reason = "whoever reads it takes too little"
         try:
             if self._descriptor is None:
                 return self._stream.write(lines.decode())  # it is ASCII
             if not self._may_wait or self._room.poll(0):
                 return os.write(self._descriptor, lines)
-        except (OSError, ValueError):
-            pass
+        except OSError as error:
+            self._reason = error.strerror or type(error).__name__
+        except ValueError:
+            self._reason = "it is closed"
         return 0
 
 

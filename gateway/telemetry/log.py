@@ -9,8 +9,9 @@ from dataclasses import MISSING, asdict, fields
 from datetime import datetime
 from typing import Any, Final, TextIO
 
-from gateway.events import CanaryHalt, ExchangeRecord
+from gateway.events import CanaryHalt, ExchangeRecord, Tally
 from gateway.keys.keyring import Keyring
+from gateway.telemetry.levels import level_of
 from gateway.telemetry.lines import Lines, line_of, text_of
 
 _UNKNOWN: Final[dict[str, Any]] = {
@@ -31,16 +32,26 @@ _WHOLE: Final = 1.5 * 2**52
 have no fractions: 60 ns for each number of a line, where `round` takes 230."""
 
 Now = Callable[[], datetime]
+Problem = Callable[[str | None], None]
 
 
 class ExchangeLog:
     """One line per exchange, with the names of the metrics. An `Observer`."""
 
     def __init__(
-        self, stream: TextIO, now: Now, on_dropped: Callable[[], None] = lambda: None
+        self,
+        stream: TextIO,
+        now: Now,
+        on_dropped: Callable[[], None] = lambda: None,
+        on_problem: Problem = lambda _: None,
     ) -> None:
         self._now = now
-        self._lines = Lines(stream, now, on_dropped)
+        self._lines = Lines(stream, now, on_dropped, on_problem)
+
+    @property
+    def problem(self) -> str | None:
+        """Why lines were dropped of late; None if none was."""
+        return self._lines.problem
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Write the line of a finished exchange, without what does not apply."""
@@ -49,6 +60,11 @@ class ExchangeLog:
     def write(self, lines: Iterable[bytes]) -> None:
         """Write these, of `exchange_line`, as many at once as a pipe takes whole."""
         self._lines.put(lines)
+
+    def refusals(self, tally: Tally) -> None:
+        """Write the line of refusals that have none of their own."""
+        (code,) = tally.kind
+        self._lines.write("refusals", {"code": code, **tally.facts})
 
 
 class EventLog:
@@ -59,9 +75,14 @@ class EventLog:
     ) -> None:
         self._lines = Lines(stream, now, on_dropped)
 
+    @property
+    def problem(self) -> str | None:
+        """Why lines were dropped of late; None if none was."""
+        return self._lines.problem
+
     def event(self, name: str, **fields: object) -> None:
         """Write a line for something that happened."""
-        self._lines.write(name, fields)
+        self._lines.write(name, {"level": level_of(name), **fields})
 
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note a keyring that is in use from now on."""

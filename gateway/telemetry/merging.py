@@ -38,8 +38,27 @@ GAUGES: Final[dict[str, Callable[[Iterable[float]], float]]] = {
     "gateway_canary_halted": max,  # somebody has seen it fail
     "gateway_clock_skew_seconds": _greatest_size,
     "gateway_clock_date_skew_seconds": _greatest_size,
+    "gateway_unverified_answers_in_a_row": max,  # the worst, or the whole
+    "gateway_build_info": max,
+    "process_resident_memory_bytes": sum,
+    "process_virtual_memory_bytes": sum,
+    "process_start_time_seconds": min,
+    "process_open_fds": max,  # whoever is nearest to its own bound
+    "process_max_fds": min,
 }
 """What becomes of each gauge."""
+
+OF_ALL: Final = frozenset(
+    {
+        "gateway_unverified_answers_in_a_row",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_start_time_seconds",
+        "process_open_fds",
+        "process_max_fds",
+    }
+)
+"""Gauges that the supervisor has as well, and not for nothing."""
 
 _OF_RINGS: Final = frozenset({"gateway_key_uses"})
 """Counters of keys, which leave with their key."""

@@ -8,6 +8,7 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
+    ProcessCollector,
     disable_created_metrics,
 )
 from prometheus_client.exposition import generate_latest
@@ -16,6 +17,7 @@ from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
 from gateway.telemetry.merging import Told, told
+from gateway.telemetry.process import build
 from gateway.telemetry.series import Count, Counts, Levels, Spread, Times
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -98,9 +100,14 @@ class Metrics:
             "gateway_clock_date_skew_seconds",
             "The Date header minus our clock, of the last answer.",
         )
+        self._in_a_row = Levels(
+            "gateway_unverified_answers_in_a_row",
+            "Answers of AlipayHK since the last that was verified.",
+        )
         for each in (
             *(self._exchanges, self._seconds, self._upstream_seconds),
             *(self._signatures, self._verifications, self._skew, self._date_skew),
+            self._in_a_row,
         ):
             self._registry.register(each)
         self._generation = self._gauge(
@@ -138,6 +145,11 @@ class Metrics:
             "Connections closed at once, because there were too many.",
             "",
         )
+        self._handshakes = self._counter(
+            "gateway_tls_handshakes_failed",
+            "TLS handshakes of peers that came to nothing.",
+            "listener",
+        )
         self._canary_share = self._gauge(
             "gateway_canary_share",
             "The part of the exchanges that a key on trial signs, from 0 to 1.",
@@ -167,6 +179,8 @@ class Metrics:
             "Log lines that could not be written without waiting.",
             "stream",
         )
+
+        self._tell_process()
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Count a finished exchange."""
@@ -226,6 +240,7 @@ class Metrics:
             self._ring_info.remove(*self._rings.pop(client))
         self._skew.keep(clients)
         self._date_skew.keep(clients)
+        self._in_a_row.keep(clients)
         for gauge in (self._generation, self._breaker):
             for metric in gauge.collect():
                 for sample in metric.samples:
@@ -239,6 +254,14 @@ class Metrics:
     def connection_refused(self) -> None:
         """Count a connection that was one too many."""
         self._refused_connections.inc()
+
+    def handshake_failed(self, listener: str) -> None:
+        """Count a TLS handshake that came to nothing."""
+        self._handshakes.labels(listener).inc()
+
+    def unverified_in_a_row(self, client: str, answers: int) -> None:
+        """Note how many answers were not verified since the last that was."""
+        self._in_a_row.set(client, answers)
 
     def certificates_refused(self, setting: str) -> None:
         """Count TLS files that were refused."""
@@ -298,6 +321,13 @@ class Metrics:
     def told(self) -> Told:
         """Give all metrics as they are now, to be put together with others'."""
         return told(self._registry)
+
+    def _tell_process(self) -> None:
+        ProcessCollector(registry=self._registry)
+        about = self._gauge(
+            "gateway_build_info", "What runs here; always 1.", "version python openssl"
+        )
+        about.labels(*build()).set(1)
 
     def _counter(self, name: str, text: str, labels: str) -> Counter:
         return Counter(name, text, labels.split(), registry=self._registry)

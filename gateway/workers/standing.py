@@ -4,8 +4,11 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, cast
 
+from gateway.telemetry.answers import Answered, AnswerWatch
 from gateway.telemetry.merging import (
+    OF_ALL,
     Family,
+    Labels,
     Snapshot,
     combined,
     counted,
@@ -50,6 +53,11 @@ class Told:
         return page
 
     @property
+    def answers(self) -> dict[str, Answered]:
+        """What it saw of AlipayHK's answers, by client."""
+        return {name: Answered(*each) for name, each in self._answer["answers"].items()}
+
+    @property
     def in_flight(self) -> int:
         """How many exchanges were under way."""
         return sum(int(n) for _, n in values_of(self.metrics, "gateway_in_flight"))
@@ -60,9 +68,11 @@ class Standing:
 
     Args:
         workers: how many there are to be.
+        answers: watches the answers of all of them together.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, answers: AnswerWatch) -> None:
+        self._answers = answers
         self.restarts = dict.fromkeys(range(1, workers + 1), 0)
         self._told: dict[int, Told] = {}
         self._gone: Snapshot = ()
@@ -70,7 +80,11 @@ class Standing:
 
     def told(self, worker: int, told: Told) -> None:
         """Note what a worker told, which replaces what it told before."""
+        before = self._told.get(worker)
         self._told[worker] = told
+        known = before.answers if before is not None else {}
+        for client, answered in told.answers.items():
+            self._answers.add(client, answered.since(known.get(client, Answered())))
 
     def died(self, worker: int) -> Told | None:
         """Keep what a worker counted, as far as it told. Gives what it told last."""
@@ -108,6 +122,7 @@ class Standing:
             own: what the supervisor itself counts.
         """
         living = [told.metrics for told in self._told.values()]
+        living.append([family for family in own if family.name in OF_ALL])
         gone = counted([self._gone, own])
         return [*combined(living, gone), *self._of_workers()]
 
@@ -132,15 +147,23 @@ class Standing:
         )
         yield self._of_each("keyring_generation", "The generation in use.")
         yield self._of_each("connections", "Open connections of callers.")
-
-    def _of_each(self, name: str, text: str) -> Family:
-        """Give a gauge as each worker has it."""
-        return gauge(
-            f"gateway_worker_{name}",
-            text,
-            [
-                ((*labels, ("worker", str(worker))), value)
-                for worker, told in self._living()
-                for labels, value in values_of(told.metrics, f"gateway_{name}")
-            ],
+        memory, fds = "resident_memory_bytes", "open_fds"
+        yield self._of_each(memory, "Memory that a worker has.", of="process")
+        yield self._of_each(fds, "Descriptors that a worker has open.", of="process")
+        yield counter(
+            "gateway_worker_cpu_seconds",
+            "Processor time of the workers that serve.",
+            self._values("process_cpu_seconds"),
         )
+
+    def _of_each(self, name: str, text: str, *, of: str = "gateway") -> Family:
+        """Give a gauge as each worker has it."""
+        return gauge(f"gateway_worker_{name}", text, self._values(f"{of}_{name}"))
+
+    def _values(self, name: str) -> list[tuple[Labels, float]]:
+        """Return the series of one metric, with the worker as one more label."""
+        return [
+            ((*labels, ("worker", str(worker))), value)
+            for worker, told in self._living()
+            for labels, value in values_of(told.metrics, name)
+        ]

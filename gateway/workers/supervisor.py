@@ -68,7 +68,7 @@ class Supervisor:
         self._telemetry = Telemetry(stderr, stderr)
         self._trail = trail_of(settings, self._telemetry)
         workers = settings.processes
-        self._standing = Standing(workers)
+        self._standing = Standing(workers, self._telemetry.answers)
         self._memory = Memory.new()
         self._crowds = Crowds(self._memory, workers)
         self._allotment = Allotment(Buckets(self._memory), CLOCK.monotonic)
@@ -104,6 +104,7 @@ class Supervisor:
         except* SetupError as errors:
             failure = failure_of(errors)
         finally:
+            self._telemetry.end()
             self._memory.close()
         if failure is not None:
             raise failure
@@ -128,12 +129,14 @@ class Supervisor:
         """Give why the gateway is not ready; empty if it is."""
         if self._stopping.is_set():
             return ["the gateway is draining"]
-        own = audit_problems(self._trail, required=True)
+        own = self._telemetry.answers.reasons()
+        own += audit_problems(self._trail, required=True)
         return list(dict.fromkeys([*own, *self._standing.reasons()]))
 
     def warnings(self) -> list[str]:
         """Give what is wrong and does not stop traffic yet."""
         own = audit_problems(self._trail, required=False)
+        own += self._telemetry.answers.warnings() + self._telemetry.log_problems()
         if self._admin_tls and (problem := self._admin_tls.problem):
             own.append(
                 f"admin.tls: the certificate loaded before stays in use: {problem}"
@@ -193,7 +196,7 @@ class Supervisor:
                 await child.ended()
 
     def _admin(self) -> Server:
-        return admin_server(
+        server = admin_server(
             self.reasons,
             self.warnings,
             lambda: exposed(
@@ -203,6 +206,8 @@ class Supervisor:
             lambda: self._settings.admin.tokens,
             gather=self._gather,
         )
+        server.on_handshake_failed = partial(self._telemetry.handshake_failed, "admin")
+        return server
 
     def _announce(self, inbound: str, admin: Listener) -> None:
         self._telemetry.events.event(

@@ -96,6 +96,7 @@ class Part(Works):
             "reasons": self.reasons(),
             "warnings": self.warnings(),
             "keys": telemetry.inventory.page(),
+            "answers": telemetry.answers.seen(),
         }
 
     def _audited(self) -> AbstractAsyncContextManager[None]:

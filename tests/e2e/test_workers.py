@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import json
 import os
+import platform
+import re
 import resource
 import signal
 import socket
@@ -11,7 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -19,6 +21,7 @@ import pytest
 
 from gateway.simulator.alipayhk import AlipayHK
 from gateway.simulator.server import running as running_simulator
+from gateway.telemetry.answers import MANY
 from tests import peer
 from tests.chaos.conftest import SLOW_PATH, Served, body_for, settings_for, until
 from tests.integration.caller import Caller, read_answer
@@ -663,3 +666,77 @@ async def test_a_wrong_pin_is_tried_once_whatever_workers_there_are(
 def loaded_by(crew):
     """Give the workers that took up a ring."""
     return {each["worker"] for each in crew.seen("keyring_loaded")}
+
+
+# --- what is told of all of them ---------------------------------------------
+
+
+async def test_tools_show_which_worker_a_process_is_and_metrics_what_it_takes(
+    crew, settings
+):
+    crew.configure(settings)
+    await crew.start()
+    for number, pid in crew.workers.items():
+        process = Path(f"/proc/{pid}")
+        shown = (process / "cmdline").read_bytes().rstrip(b"\0").decode()
+        assert shown == f"gateway worker {number} of 2"
+        assert (process / "comm").read_text().strip() == f"gateway-w{number}"
+    await crew.ask_all()
+    resident = [
+        await crew.metric(f'gateway_worker_resident_memory_bytes{{worker="{number}"}}')
+        for number in (1, 2)
+    ]
+    assert min(resident) > 10 << 20
+    in_all = await crew.metric("process_resident_memory_bytes")
+    assert in_all > sum(resident) + (10 << 20)  # the supervisor's
+    assert await crew.metric("process_cpu_seconds_total") > 0
+    fds = [
+        await crew.metric(f'gateway_worker_open_fds{{worker="{number}"}}')
+        for number in (1, 2)
+    ]
+    assert min(fds) > 3
+    assert await crew.metric("process_open_fds") >= max(fds)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert await crew.metric("process_max_fds") == soft
+    text = (await crew.admin.raw(PAGE)).body.decode()
+    (line,) = re.findall(r"^gateway_build_info.* 1\.0$", text, re.MULTILINE)
+    assert f'python="{platform.python_version()}"' in line
+
+
+PAGE = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+
+async def test_answers_that_are_useless_are_told_of_all_workers_together(
+    crew, settings, wallet
+):
+    """Before any worker has seen twenty: they count together."""
+    crew.configure(settings)
+    await crew.start()
+    while crew.used_workers != {1, 2}:
+        await crew.ask_all()
+    await until(lambda: len(crew.lines) == len(wallet.arrived), "lines are missing")
+    await crew.page("/readyz")  # each worker's count up to here is known
+    past = datetime.now(UTC) - timedelta(hours=1)
+    wallet.answer = lambda request: wallet.signed(
+        request, peer.SUCCESS, time=past.isoformat(timespec="seconds")
+    )
+    got = await crew.ask_all(MANY)
+    assert {each.code for each in got} == {"response_stale"}
+    await until(lambda: crew.seen("clock_unusable"), "no event")
+    whole = [each for each in crew.seen("nothing_verified") if "worker" not in each]
+    assert [each["cause"] for each in whole] == ["response_stale"]
+    status, page = await crew.page("/readyz")
+    assert status == 503
+    assert any(each.startswith("hk: no answer is of use") for each in page["reasons"])
+    assert any(each.startswith("hk: AlipayHK answers") for each in page["warnings"])
+    assert await crew.metric(IN_A_ROW) == MANY
+    wallet.answer = wallet.success
+    async with asyncio.timeout(30):
+        while await crew.metric(IN_A_ROW):  # until each worker had a good one
+            await crew.ask_all()
+    assert (await crew.page("/readyz"))[0] == 200
+    whole = [each for each in crew.seen("verified_again") if "worker" not in each]
+    assert len(whole) == 1
+
+
+IN_A_ROW = 'gateway_unverified_answers_in_a_row{client="hk"}'

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import subprocess
+import threading
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,14 +17,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway import config
 from gateway.access.tokens import hash_token, new_token
 from gateway.app import Gateway
+from gateway.audit import trail as trails
 from gateway.audit.seal import Seal, private_pem
 from gateway.audit.segments import lines_of, opened
 from gateway.audit.verification import verify
 from gateway.errors import SetupError
 from gateway.plant import ENTROPY
 from tests import peer
-from tests.integration.caller import Caller
+from tests.integration.caller import Caller, read_answer
 from tests.integration.conftest import change, write_private
+from tests.integration.test_callers import TOKEN, entry
 from tests.integration.test_secrets import key_material
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
@@ -341,3 +345,100 @@ async def test_two_gateways_write_one_chain(audited, tmp_path):
             other.stop()
     assert names(house).count("exchange") == 20
     assert names(house).count("stopped") == 2
+
+
+# --- strangers ---------------------------------------------------------------
+
+
+@pytest.fixture
+def slow_disk(monkeypatch):
+    """Have each sync take as long as on a disk that is busy, and places for 80 lines."""
+    sync = os.fsync
+
+    def slow(descriptor):
+        time.sleep(0.02)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr(trails, "_KEPT", 160)
+    monkeypatch.setattr(trails, "_TOGETHER", 8)
+
+
+async def strangers(house, over):
+    """Ask without a token, again and again, and now and then in no HTTP at all."""
+    request = f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+    while not over.is_set():
+        reader, writer = await house.caller.connect()
+        for _ in range(20):
+            writer.write(request)
+            assert (await read_answer(reader)).status == 401
+        writer.write(b"nonsense\r\n\r\n")
+        assert (await read_answer(reader)).status in (400, 405)
+        writer.close()
+
+
+def series(code):
+    return f'gateway_exchanges_total{{caller="",client="",code="{code}",route=""}}'
+
+
+async def test_strangers_cost_no_audited_exchange_its_place_or_its_line(
+    audited, slow_disk
+):
+    settings = {"exchanges": True, "required": True}
+    async with audited(audit=settings, callers=[entry()]) as house:
+        caller, over = house.caller.known_by(TOKEN), asyncio.Event()
+        codes = []
+
+        async def call(number):
+            for each in range(15):
+                name = [("Gateway-Exchange-Id", f"e{number}-{each}")]
+                got = await caller.post(headers=name)
+                codes.append(got.status)
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(4):
+                tasks.create_task(strangers(house, over))
+            await asyncio.gather(*(call(number) for number in range(4)))
+            while (await house.metric(series("unauthenticated")) or 0) <= 80:
+                pass  # until there are more than places, however slow they are
+            over.set()
+        refused = {
+            code: await house.metric(series(code))
+            for code in ("unauthenticated", "invalid_request")
+        }
+    assert codes == [200] * 60
+    assert len(house.wallet.arrived) == 60
+    lines = noted(house, "exchange")
+    assert len({each["exchange_id"] for each in lines}) == len(lines) == 60
+    assert {each["caller"] for each in lines} == {"catalogue"}
+    assert refused["invalid_request"] > 0
+    told = dict.fromkeys(refused, 0)
+    for each in noted(house, "refusals"):
+        told[each["code"]] += each["count"]
+        assert (each["caller"], each["peers"]) == ("", 1)
+        assert each["peer"].startswith("127.0.0.1:")
+    assert told == refused
+    assert len(noted(house, "refusals")) < 20
+
+
+async def test_an_exchange_that_gets_no_place_is_not_sent_and_each_other_has_its_line(
+    audited, monkeypatch
+):
+    monkeypatch.setattr(trails, "_KEPT", 8)
+    sync, goes_on = os.fsync, threading.Event()
+    async with audited(audit={"exchanges": True, "required": True}) as house:
+
+        def hang(descriptor):
+            assert goes_on.wait(30)
+            sync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", hang)
+        got = [await house.caller.post() for _ in range(10)]
+        goes_on.set()
+    sent = [each.status for each in got].count(200)
+    assert 4 <= sent <= 5  # places; the first line may have been on its way
+    assert {each.code for each in got[sent:]} == {"audit_unavailable"}
+    assert {each.problem["outcome"] for each in got[sent:]} == {"not_sent"}
+    assert len(house.wallet.arrived) == len(noted(house, "exchange")) == sent
+    (line,) = noted(house, "refusals")
+    assert (line["code"], line["count"]) == ("audit_unavailable", 10 - sent)

@@ -3,9 +3,12 @@
 import asyncio
 import hashlib
 import re
+from datetime import timedelta
 
 import pytest
 
+from gateway.telemetry import floods
+from gateway.telemetry.floods import SINGLY
 from tests import peer
 from tests.integration.caller import read_answer
 from tests.integration.conftest import change
@@ -13,6 +16,7 @@ from tests.integration.conftest import change
 TOKEN = "ahkgw_catalogue-0123456789012345678901234567"
 NEXT = "ahkgw_catalogue-next-0123456789012345678901"
 OTHER = "ahkgw_payments-01234567890123456789012345678"
+BEARER = f"Authorization: Bearer {TOKEN}"
 INQUIRE = "/api/open/alipay/v1/payments/inquire"
 
 
@@ -396,6 +400,80 @@ async def test_no_credential_reaches_alipayhk_or_any_output(house):
     ]
     for secret in (TOKEN, NEXT, OTHER, digest(TOKEN), digest(OTHER)):
         assert not [each for each in outputs if re.search(secret, each, re.IGNORECASE)]
+
+
+# --- what the log tells of refusals ------------------------------------------
+
+
+async def test_each_refusal_says_where_it_came_from(run_house):
+    callers = [entry(routes=[peer.TARGET], rate={"per_second": 0.001, "burst": 1})]
+    asked = {
+        200: raw(f"POST {peer.TARGET} HTTP/1.1", BEARER, body=peer.REQUEST_BODY),
+        429: raw(f"POST {peer.TARGET} HTTP/1.1", BEARER),
+        401: raw(f"POST {peer.TARGET} HTTP/1.1"),
+        403: raw("POST /nothing HTTP/1.1", BEARER),
+        405: raw(f"GET {peer.TARGET} HTTP/1.1", BEARER, body=b""),
+        400: raw("POST /%zz HTTP/1.1", BEARER),
+    }
+    more = {
+        404: raw("POST /nothing HTTP/1.1"),
+        405: b"get /\r\n\r\n",
+        413: raw(f"POST {peer.TARGET} HTTP/1.1", body=b"x" * 101),
+        502: raw(f"POST {peer.TARGET} HTTP/1.1"),
+    }
+    for settings, cases in (
+        ({"callers": callers}, asked),
+        ({"inbound": {"max_body_bytes": 100}, "policy": "enforce"}, more),
+    ):
+        async with run_house(**settings) as house:
+            house.wallet.answer = house.wallet.success
+            for status, data in cases.items():
+                if status == 502:
+                    house.wallet.answer = lambda _: b"nonsense"
+                reader, writer = await house.caller.connect()
+                writer.write(data)
+                got = await read_answer(reader)
+                host, port = writer.get_extra_info("sockname")
+                writer.close()
+                assert got.status in (status, 400), data
+                await house.seen(lambda: house.exchanges, "no line")
+                line = house.exchanges[-1]
+                expected = None if got.status == 200 else f"{host}:{port}"
+                assert line.get("peer") == expected, line
+
+
+@pytest.fixture
+def long_interval(monkeypatch):
+    """Have an interval last for the whole test, however slow the machine is."""
+    monkeypatch.setattr(floods, "EVERY", timedelta(minutes=10))
+
+
+async def test_a_flood_of_strangers_is_few_lines_and_counted_exactly(
+    long_interval, house
+):
+    request = raw(f"POST {peer.TARGET} HTTP/1.1", body=b"")
+    reader, writer = await house.caller.connect()
+    for number in range(SINGLY + 150):
+        writer.write(request)
+        assert (await read_answer(reader)).status == 401
+        if number % 20 == 0:
+            assert (await house.caller.known_by(TOKEN).post()).status == 200
+            assert (await house.caller.known_by(TOKEN).post(b"none")).status == 400
+    writer.close()
+    counted = (
+        'gateway_exchanges_total{caller="",client="",code="unauthenticated",route=""}'
+    )
+    assert await house.metric(counted) == SINGLY + 150
+    house.gateway.stop()
+    await house.seen(lambda: house.events("stopped"), "no end")
+    lines = house.exchanges
+    alone = [each for each in lines if each.get("code") == "unauthenticated"]
+    *alone, whole = alone
+    assert {each["event"] for each in alone} == {"exchange"}
+    assert len(alone) == SINGLY
+    assert (whole["event"], whole["count"], whole["peers"]) == ("refusals", 150, 1)
+    own = [each for each in lines if each.get("caller") == "catalogue"]
+    assert len(own) == 2 * (-(-(SINGLY + 150) // 20))
 
 
 # --- memory that callers share -------------------------------------------------------

@@ -1,10 +1,14 @@
 """Clocks that drift apart: seen, exported and warned of before answers are refused."""
 
+import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 
+from gateway.telemetry import answers
+from gateway.telemetry.answers import MANY
 from tests import peer
 from tests.integration.conftest import change
 
@@ -127,3 +131,96 @@ async def test_a_warning_goes_by_the_tolerance_of_a_reload(run_house):
         await change(house, widen)
         await house.caller.post()
         assert not await warned(house)
+
+
+# --- no answer is of use -----------------------------------------------------
+
+
+async def readiness(house):
+    got = await house.admin_get("/readyz")
+    return got.status, json.loads(got.body)
+
+
+ROW = 'gateway_unverified_answers_in_a_row{client="hk"}'
+
+
+async def test_a_clock_that_makes_every_answer_useless_makes_it_not_ready_for_a_while(
+    run_house, monkeypatch
+):
+    monkeypatch.setattr(answers, "NOT_READY_S", 0.5)
+    async with run_house(client={"clock_tolerance_s": 100}) as house:
+        at(house, -150)
+        for number in range(1, MANY + 1):
+            assert (await readiness(house))[0] == 200
+            assert (await house.caller.post()).code == "response_stale"
+            assert await house.metric(ROW) == number
+        status, page = await readiness(house)
+        assert status == 503
+        (reason,) = page["reasons"]
+        assert "hk: no answer is of use, for its time" in reason
+        (event,) = house.events("clock_unusable")
+        assert (event["client"], event["level"]) == ("hk", "error")
+        await ready_again(house)  # by itself: nobody may send before
+        await house.caller.post()
+        assert (await readiness(house))[0] == 503
+        await ready_again(house)
+        at(house, 0)
+        assert (await house.caller.post()).status == 200
+        assert (await readiness(house))[0] == 200
+        assert len(house.events("clock_unusable")) == 1
+        assert len(house.events("clock_usable")) == 1
+        assert await house.metric(ROW) == 0
+
+
+async def ready_again(house):
+    async with asyncio.timeout(20):
+        while (await readiness(house))[0] != 200:  # noqa: ASYNC110 - a page
+            await asyncio.sleep(0.02)
+
+
+def unsigned(house, code):
+    """Let the wallet refuse each request without a signature."""
+
+    def answer(request):
+        body = json.dumps(
+            {"resultInfo": {"resultStatus": "F", "resultCode": code}}
+        ).encode()
+        reply = house.wallet.signed(request, body)
+        reply.headers = [("Content-Type", "application/json")]
+        return reply
+
+    house.wallet.answer = answer
+
+
+def forged(house, _):
+    house.wallet.answer = lambda request: house.wallet.signed(
+        request, peer.SUCCESS, target="/elsewhere"
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [(unsigned, "refused (INVALID_SIGNATURE)"), (forged, "signature_invalid")],
+)
+async def test_where_nothing_is_verified_any_more_it_is_told_with_its_cause_and_its_end(
+    house, spoil, cause
+):
+    assert (await house.caller.post()).status == 200
+    spoil(house, "INVALID_SIGNATURE")
+    for _ in range(MANY):
+        assert (await readiness(house))[1]["warnings"] == []
+        await house.caller.post()
+    (event,) = house.events("nothing_verified")
+    assert (event["client"], event["cause"], event["answers"]) == ("hk", cause, MANY)
+    assert event["level"] == "error"
+    status, page = await readiness(house)
+    assert status == 200  # another instance would do no better
+    (warning,) = page["warnings"]
+    assert warning.startswith("hk: AlipayHK answers, and none")
+    assert cause in warning
+    assert await house.metric(ROW) == MANY
+    house.wallet.answer = house.wallet.success
+    assert (await house.caller.post()).status == 200
+    assert len(house.events("verified_again")) == 1
+    assert (await readiness(house))[1]["warnings"] == []
+    assert await house.metric(ROW) == 0

@@ -1,8 +1,10 @@
 """TLS where services call: who is known by a certificate, and how files change."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
+from datetime import timedelta
 
 import pytest
 from cryptography import x509
@@ -11,6 +13,8 @@ from gateway import preflight
 from gateway.config import ListenerTls
 from gateway.edge import tls
 from gateway.errors import SetupError
+from gateway.telemetry import floods
+from gateway.telemetry.floods import SINGLY
 from tests import peer
 from tests.integration.caller import read_answer
 from tests.integration.conftest import change
@@ -463,3 +467,54 @@ async def test_handshakes_count_as_connections_and_one_too_many_is_closed(
             each.close()
         await house.seen_metric("gateway_connections", 0)
         assert house.events("loop_error") == []
+
+
+# --- handshakes that fail ----------------------------------------------------
+
+
+@pytest.mark.parametrize("listener", ["inbound", "admin"])
+async def test_a_handshake_that_fails_is_an_event_with_its_peer_and_why(
+    run_house, authority, listener
+):
+    inbound, admin = ({"tls": {**MUTUAL}} for _ in range(2))
+    async with run_house(inbound=inbound, admin=admin, callers=[BY_NAME]) as house:
+        caller = house.caller if listener == "inbound" else house.admin
+        reader, writer = await caller.connect()
+        host, port = writer.get_extra_info("sockname")
+        writer.write(b"POST / HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        await house.seen(lambda: house.events("handshake_failed"), "no event")
+        (event,) = house.events("handshake_failed")
+        del event["time"]
+        assert event == {
+            "event": "handshake_failed",
+            "level": "warning",
+            "listener": listener,
+            "reason": "it spoke plain HTTP to a TLS listener",
+            "peer": f"{host}:{port}",
+        }
+        name = f'gateway_tls_handshakes_failed_total{{listener="{listener}"}}'
+        house.admin.tls = trusting(authority, "catalogue")
+        assert await house.metric(name) == 1
+        assert house.exchanges == []
+
+
+async def test_many_handshakes_that_fail_are_few_events(
+    run_tls, authority, monkeypatch
+):
+    monkeypatch.setattr(floods, "EVERY", timedelta(minutes=10))
+    async with run_tls(BY_TOKEN) as house:
+        for _ in range(SINGLY + 30):
+            reader, writer = await house.caller.connect()
+            writer.write(b"x" * 64)
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            writer.close()
+        name = 'gateway_tls_handshakes_failed_total{listener="inbound"}'
+        await house.seen_metric(name, SINGLY + 30)
+    alone, sums = house.events("handshake_failed"), house.events("handshakes_failed")
+    assert len(alone) == SINGLY
+    (whole,) = sums
+    assert (whole["listener"], whole["count"], whole["peers"]) == ("inbound", 30, 1)

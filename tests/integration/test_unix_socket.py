@@ -1,6 +1,7 @@
 """A Unix socket as listener: taken over from the dead, never from the living."""
 
 import asyncio
+import os
 import socket
 import stat
 
@@ -115,3 +116,10 @@ async def test_a_half_that_is_closed_over_a_socket_gets_its_answer(run_house, pa
         answer = await reader.read()
         writer.close()
     assert answer.startswith(b"HTTP/1.1 200")
+
+
+async def test_the_peer_of_a_refusal_is_a_user_and_a_process(run_house, path):
+    async with run_house(inbound=ADDRESS) as house:
+        assert (await Neighbour(path).post(target="/nothing")).status == 404
+        (line,) = house.exchanges
+        assert line["peer"] == f"uid={os.getuid()}:pid={os.getpid()}"

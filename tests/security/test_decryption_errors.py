@@ -16,7 +16,10 @@ from tests import peer
 
 BODY = peer.seal(peer.SUCCESS)
 WRONG = bytes(reversed(peer.CONTENT_KEY))
-VARYING = ("time", "exchange_id", "seconds", "upstream_seconds", "clock_skew_s")
+VARYING = (
+    *("time", "exchange_id", "seconds", "upstream_seconds", "clock_skew_s"),
+    "peer",
+)
 
 
 def wrapped(key, content_key):

@@ -16,6 +16,8 @@ from gateway.edge.request import _OURS
 from gateway.events import ExchangeRecord
 from gateway.keys.model import KeyState
 from gateway.relay.breaker import BreakerState
+from gateway.telemetry.answers import AnswerWatch
+from gateway.telemetry.levels import LEVELS
 from gateway.telemetry.merging import exposed, read
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.standing import Standing
@@ -109,7 +111,9 @@ def test_each_error_code_says_what_an_operator_does(code):
 
 
 def test_each_metric_has_a_row():
-    several = exposed(Standing(2).metrics(read(Metrics().told()))).decode()
+    watch = AnswerWatch(print, print, float)
+    own = read(Metrics().told())
+    several = exposed(Standing(2, watch).metrics(own)).decode()
     names = re.findall(r"^# TYPE (\w+)", several, re.MULTILINE)
     assert names
     for name in names:
@@ -127,6 +131,13 @@ def test_each_event_is_documented():
     assert {"listening", "keyring_refused", "clock_skewed"} <= events
     events |= {f"breaker_{state.name.lower()}" for state in BreakerState}
     assert {name for name in events if f"`{name}`" not in OPERATIONS} == set()
+    assert events - {"keys_changing"} <= LEVELS.keys()  # a line of the audit log
+
+
+@pytest.mark.parametrize(("event", "level"), LEVELS.items())
+def test_each_event_has_its_level_in_the_table(event, level):
+    row = rf"^\| [^|]*`{event}`[^|]* \| (\w+) \|"
+    assert re.findall(row, OPERATIONS, re.MULTILINE) == [level]
 
 
 @pytest.mark.parametrize("header", sorted(_OURS))

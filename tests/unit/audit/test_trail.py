@@ -3,6 +3,7 @@
 import threading
 import time
 from dataclasses import fields
+from datetime import timedelta
 
 import pytest
 
@@ -10,7 +11,7 @@ from gateway.audit import trail as trails
 from gateway.audit.chain import read
 from gateway.audit.trail import NoAudit, Trail
 from gateway.errors import AuditError, AuditUnavailable
-from gateway.events import ExchangeRecord
+from gateway.events import MOST_PEERS, ExchangeRecord
 
 
 class Listener:
@@ -47,8 +48,13 @@ class Disk:
         self._file = file
         self.error = None
         self.probes = 0
+        self.slow_s = 0
+        self.hangs = None
 
     def append(self, entries, **options):
+        time.sleep(self.slow_s)
+        if self.hangs is not None:
+            assert self.hangs.wait(10)
         if self.error is not None:
             raise self.error
         return self._file.append(entries, **options)
@@ -184,17 +190,17 @@ def test_a_disk_that_fails_while_nothing_is_written_is_noticed(
 ):
     trail = trail_of(required=True)
     trail.start()
-    trail.check()
+    trail.reserve()
     while not disk.probes:
         time.sleep(0.001)
     disk.error = FULL
     listener.wait(lambda: listener.failed)
     for _ in range(3):
         with pytest.raises(AuditUnavailable):
-            trail.check()
+            trail.reserve()
     disk.error = None
     listener.wait(lambda: listener.works)
-    trail.check()
+    trail.reserve()
     trail.close()
     (line,) = [each for each in records(log) if each["what"] == "audit_works_again"]
     assert (line["reason"], line["refused"]) == (FULL.detail, 3)
@@ -206,19 +212,18 @@ def test_traffic_stops_only_where_the_audit_is_required(trail_of, disk):
     trail.note("a")
     trail.start()
     assert trail.problem
-    trail.check()
+    trail.reserve()
 
 
 def test_lines_that_are_too_many_are_dropped_and_counted(
     log, trail_of, listener, disk, monkeypatch
 ):
-    monkeypatch.setattr(trails, "_KEPT", 5)
+    monkeypatch.setattr(trails, "_KEPT", 10)
     disk.error = FULL
     trail = trail_of(required=True)
     for _ in range(8):
         trail.note("n")
-    with pytest.raises(AuditUnavailable):
-        trail.check()
+    trail.reserve()  # what happens to the gateway takes no place from exchanges
     assert listener.dropped == 3
     disk.error = None
     trail.start()
@@ -226,21 +231,133 @@ def test_lines_that_are_too_many_are_dropped_and_counted(
     assert records(log)[0]["count"] == 3
 
 
-def test_exchanges_leave_room_for_what_happens_to_the_gateway(
+# --- exchanges ---------------------------------------------------------------
+
+
+def carried(name, code="verified"):
+    """Give the record of an exchange that has its place."""
+    return ExchangeRecord(name, client="hk", code=code, request_sha256="ab")
+
+
+def refused(caller="", code="unauthenticated", peer="192.0.2.1:40000"):
+    return ExchangeRecord("e", caller=caller, code=code, peer=peer)
+
+
+def test_an_exchange_that_has_a_place_has_its_line_however_many_there_are(
     log, trail_of, listener, disk, monkeypatch
 ):
-    monkeypatch.setattr(trails, "_KEPT", 6)
+    monkeypatch.setattr(trails, "_KEPT", 8)
     trail = trail_of(required=True, exchanges=True)
-    for number in range(5):
-        trail.exchange(ExchangeRecord(f"e{number}", code="verified"))
-    trail.exchange(ExchangeRecord("e9", code="audit_unavailable"))
+    for _ in range(4):
+        trail.reserve()
+    for _ in range(2):
+        with pytest.raises(AuditUnavailable):
+            trail.reserve()  # those under way may need every place there is
+    for number in range(4):
+        trail.exchange(carried(f"e{number}"))
     with pytest.raises(AuditUnavailable):
-        trail.check()
+        trail.reserve()
     trail.note("keyring_loaded")
     trail.start()
-    assert names(log)[:5] == ["lines_dropped", *["exchange"] * 3, "keyring_loaded"]
-    assert listener.dropped == 2
-    trail.check()
+    assert names(log)[:5] == [*["exchange"] * 4, "keyring_loaded"]
+    assert listener.dropped == 0
+    trail.reserve()
+
+
+def test_strangers_take_no_place_from_exchanges(
+    log, trail_of, listener, disk, monkeypatch
+):
+    monkeypatch.setattr(trails, "_KEPT", 8)
+    trail = trail_of(required=True, exchanges=True)
+    for number in range(1000):
+        trail.exchange(refused(peer=f"192.0.2.{number % 200}:{number}"))
+    for number in range(4):
+        trail.reserve()
+        trail.exchange(carried(f"e{number}"))
+    for _ in range(3):
+        trail.exchange(refused("shop", "forbidden", None))
+    trail.start()
+    trail.close()
+    assert names(log).count("exchange") == 4
+    strangers, shop = [each for each in records(log) if each["what"] == "refusals"]
+    assert (strangers["caller"], strangers["code"]) == ("", "unauthenticated")
+    assert (strangers["count"], strangers["peers"]) == (1000, MOST_PEERS)
+    assert strangers["peer"] == "192.0.2.0:0"
+    assert strangers["first"] < strangers["last"]
+    assert (shop["caller"], shop["code"], shop["count"]) == ("shop", "forbidden", 3)
+    assert "peers" not in shop
+    assert listener.dropped == 0
+
+
+def test_refusals_are_told_while_the_gateway_runs(log, trail_of, monkeypatch):
+    monkeypatch.setattr(trails, "_REFUSALS_EVERY", timedelta(milliseconds=30))
+    trail = trail_of(exchanges=True)
+    trail.note("started")
+    trail.start()
+    trail.exchange(refused())
+    while "refusals" not in names(log):
+        time.sleep(0.001)
+
+
+def test_refusals_that_could_not_be_written_are_written_later(
+    log, trail_of, listener, disk
+):
+    trail = trail_of(exchanges=True)
+    disk.error = FULL
+    trail.exchange(refused())
+    trail.start()
+    trail.close()  # takes all, and fails
+    trail.exchange(refused(code="invalid_request"))
+    trail.exchange(refused())
+    disk.error = None
+    last = trail_of(exchanges=True)
+    last._refusals = trail._refusals
+    last.start()
+    last.close()
+    counts = {each["code"]: each["count"] for each in records(log) if "code" in each}
+    assert counts == {"unauthenticated": 2, "invalid_request": 1}
+
+
+def test_without_required_an_exchange_goes_on_without_a_place(
+    log, trail_of, listener, disk, monkeypatch
+):
+    monkeypatch.setattr(trails, "_KEPT", 4)
+    trail = trail_of(exchanges=True)
+    for _ in range(3):
+        trail.reserve()
+    for number in range(3):
+        trail.exchange(carried(f"e{number}"))
+    trail.start()
+    assert names(log)[:3] == ["lines_dropped", "exchange", "exchange"]
+    assert listener.dropped == 1
+
+
+def test_an_end_waits_for_a_slow_disk_as_long_as_lines_go_there(
+    log, trail_of, disk, monkeypatch
+):
+    monkeypatch.setattr(trails, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(trails, "_TOGETHER", 1)
+    disk.slow_s = 0.1
+    trail = trail_of()
+    for number in range(10):
+        trail.note("n", number=number)
+    trail._thread.start()
+    trail.close()
+    assert names(log).count("n") == 10
+
+
+def test_an_end_waits_no_longer_for_a_disk_that_does_not_answer(
+    trail_of, disk, listener, monkeypatch
+):
+    monkeypatch.setattr(trails, "_PATIENCE_S", 0.01)
+    disk.hangs = threading.Event()
+    trail = trail_of()
+    trail.note("n")
+    trail.start()
+    trail.close()
+    assert listener.failed == ["the disk did not answer before the end"]
+    disk.hangs.set()
+    trail._thread.join(10)
 
 
 def test_an_end_without_a_disk_is_an_end(trail_of, disk):
@@ -256,4 +373,4 @@ def test_no_audit_does_nothing():
     audit = NoAudit()
     audit.note("a", source=1, target=2, more=3)
     audit.exchange(ExchangeRecord("e"))
-    audit.check()
+    audit.reserve()

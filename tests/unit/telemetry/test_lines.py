@@ -1,12 +1,14 @@
 """Lines for a reader who may be slow or gone: whole, timed, counted, never waited for."""
 
 import fcntl
+import io
 import json
 import os
 import resource
 import select
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
@@ -122,7 +124,12 @@ def test_a_line_that_would_have_to_wait_is_dropped_and_told_once_there_is_room(p
     lines.write("e", {"n": "after"})
     lines.write("e", {"n": "and on"})
     assert read(reader) == [
-        {"time": TIME, "event": "log_lines_dropped", "count": dropped},
+        {
+            "time": TIME,
+            "event": "log_lines_dropped",
+            "level": "warning",
+            "count": dropped,
+        },
         {"time": TIME, "event": "e", "n": "after"},
         {"time": TIME, "event": "e", "n": "and on"},
     ]
@@ -221,3 +228,69 @@ def test_half_a_line_is_counted_as_dropped_and_spoils_no_other(tmp_path):
     assert torn.startswith('{"time"')
     assert [json.loads(line)["event"] for line in rest] == ["log_lines_dropped", "e"]
     assert (json.loads(rest[0])["count"], lines.counted) == (2, 2)
+
+
+# --- why lines are lost ------------------------------------------------------
+
+
+FULL, EMPTY = Path("/dev/full"), Path("/dev/null")
+
+
+class Watched:
+    """Lines whose troubles are noted, by a clock that is moved by hand."""
+
+    def __init__(self, stream):
+        self.moment = datetime(2026, 11, 23, 6, tzinfo=UTC)
+        self.problems = []
+        self.lines = Lines(stream, lambda: self.moment, on_problem=self.problems.append)
+
+    def write(self, after_s=0):
+        self.moment += timedelta(seconds=after_s)
+        self.lines.write("e", {})
+
+
+def test_a_full_disk_is_told_once_and_its_end_once_it_is_calm():
+    with FULL.open("w") as full, EMPTY.open("w") as empty:
+        watched = Watched(full)
+        for _ in range(3):
+            watched.write()
+        assert watched.problems == ["No space left on device"]
+        assert watched.lines.problem == "No space left on device"
+        watched.lines._descriptor = empty.fileno()
+        watched.write(after_s=9)
+        assert len(watched.problems) == 1
+        watched.write(after_s=1)
+        assert watched.problems[1:] == [None]
+        assert watched.lines.problem is None
+        watched.write()
+        assert len(watched.problems) == 2
+
+
+def test_a_clock_that_is_set_back_does_not_keep_a_problem():
+    with FULL.open("w") as full, EMPTY.open("w") as empty:
+        watched = Watched(full)
+        watched.write()
+        watched.lines._descriptor = empty.fileno()
+        watched.write(after_s=-3600)
+        assert watched.lines.problem is None
+
+
+def test_a_reader_that_is_now_and_then_too_slow_is_told_once(pipe):
+    reader, writer = pipe
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, select.PIPE_BUF)
+    watched = Watched(writer)
+    for _ in range(5):
+        os.write(writer.fileno(), b"x" * select.PIPE_BUF)
+        watched.write()
+        os.read(reader.fileno(), select.PIPE_BUF)
+        watched.write(after_s=1)
+        os.read(reader.fileno(), select.PIPE_BUF)
+    assert watched.problems == ["whoever reads it takes too little"]
+
+
+def test_a_stream_that_is_closed_says_so():
+    stream = io.StringIO()
+    watched = Watched(stream)
+    stream.close()
+    watched.write()
+    assert watched.problems == ["it is closed"]

@@ -4,12 +4,12 @@ import dataclasses
 import errno
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, strategies as st
 
-from gateway.events import CanaryHalt, ExchangeRecord
+from gateway.events import CanaryHalt, ExchangeRecord, Tally
 from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey
@@ -45,6 +45,7 @@ WHOLE = ExchangeRecord(
     request_sha256="ab" * 32,
     response_sha256="cd" * 32,
     error="KeyError at exchange.py:1",
+    peer="192.0.2.1:40000",
 )
 
 
@@ -95,6 +96,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "request_sha256": "ab" * 32,
         "response_sha256": "cd" * 32,
         "error": "KeyError at exchange.py:1",
+        "peer": "192.0.2.1:40000",
     }
     names = [field.name for field in dataclasses.fields(ExchangeRecord)]
     assert list(line) == ["time", "event", *names]
@@ -102,7 +104,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
 
 def test_a_record_has_no_place_for_a_body_a_key_or_a_signature():
     """A field that is added here has to be looked at for what it may hold."""
-    assert len(dataclasses.fields(ExchangeRecord)) == 28
+    assert len(dataclasses.fields(ExchangeRecord)) == 29
     kinds = {field.type for field in dataclasses.fields(ExchangeRecord)}
     assert kinds <= {str, int, float, bool, str | None, int | None, float | None}
 
@@ -161,6 +163,7 @@ def test_an_event_has_its_name_and_fields(stream, events):
         {
             "time": "2026-11-23T06:00:00.123+00:00",
             "event": "listening",
+            "level": "info",
             "inbound": "127.0.0.1:8080",
             "reasons": ["a"],
         }
@@ -192,6 +195,7 @@ def test_a_keyring_that_is_in_use_is_told_by_its_versions_alone(stream, events, 
     assert {**line, "time": ""} == {
         "time": "",
         "event": "keyring_loaded",
+        "level": "info",
         "client": "hk",
         "generation": 3,
         "digest": "abc",
@@ -219,6 +223,7 @@ def test_a_canary_that_is_over_is_told_with_its_evidence(stream, events):
     assert {**line, "time": ""} == {
         "time": "",
         "event": "canary_halted",
+        "level": "error",
         "client": "hk",
         "key_version": "2",
         "generation": 7,
@@ -244,6 +249,7 @@ def test_a_keyring_that_was_refused_is_told_with_what_follows(stream, events):
     assert {**line, "time": ""} == {
         "time": "",
         "event": "keyring_refused",
+        "level": "error",
         "client": "hk",
         "reason": "a key is missing",
         "consequence": "the last good keyring, if there is one, stays in use",
@@ -256,10 +262,30 @@ def test_a_generation_that_was_used_again_is_told_with_what_follows(stream, even
     assert {**line, "time": ""} == {
         "time": "",
         "event": "keyring_generation_reused",
+        "level": "warning",
         "client": "hk",
         "generation": 3,
         "consequence": "it is in use; raise `generation` with each change",
     }
+
+
+def test_many_refusals_are_one_line_with_what_they_had_in_common(stream):
+    tally = Tally(("unauthenticated",), NOW)
+    for host in ("192.0.2.1", "192.0.2.1", "[2001:db8::1]"):
+        tally.add(f"{host}:4000{tally.count}", NOW + timedelta(seconds=tally.count))
+    ExchangeLog(stream, lambda: NOW).refusals(tally)
+    assert lines(stream) == [
+        {
+            "time": "2026-11-23T06:00:00.123+00:00",
+            "event": "refusals",
+            "code": "unauthenticated",
+            "count": 3,
+            "first": "2026-11-23T06:00:00.123+00:00",
+            "last": "2026-11-23T06:00:02.123+00:00",
+            "peer": "192.0.2.1:40000",
+            "peers": 2,
+        }
+    ]
 
 
 # --- a reader that went away -------------------------------------------------

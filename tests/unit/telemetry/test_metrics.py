@@ -42,6 +42,15 @@ CONTRACT = {
     "gateway_canary_share": {"client", "key_version"},
     "gateway_canary_exchanges_total": {"client", "key_version", "result"},
     "gateway_canary_halted": {"client"},
+    "gateway_unverified_answers_in_a_row": {"client"},
+    "gateway_tls_handshakes_failed_total": {"listener"},
+    "gateway_build_info": {"version", "python", "openssl"},
+    "process_virtual_memory_bytes": set(),
+    "process_resident_memory_bytes": set(),
+    "process_start_time_seconds": set(),
+    "process_cpu_seconds_total": set(),
+    "process_open_fds": set(),
+    "process_max_fds": set(),
 }
 NOW = datetime(2026, 11, 23, 6, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -101,6 +110,8 @@ def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics.certificates_refused("inbound.tls")
     metrics.breaker_changed("hk", 2)
     metrics.audit_failed()
+    metrics.handshake_failed("inbound")
+    metrics.unverified_in_a_row("hk", 1)
     metrics.watch_keys(lambda: [KeyFigures("hk", "partner", "1", 1, NOW, DAY)])
     found = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
