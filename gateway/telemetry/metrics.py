@@ -150,20 +150,6 @@ class Metrics:
             "TLS handshakes of peers that came to nothing.",
             "listener",
         )
-        self._canary_share = self._gauge(
-            "gateway_canary_share",
-            "The part of the exchanges that a key on trial signs, from 0 to 1.",
-            "client key_version",
-        )
-        self._canary_halted = self._gauge(
-            "gateway_canary_halted", "1 where a key on trial was given up.", "client"
-        )
-        self._canary_exchanges = self._counter(
-            "gateway_canary_exchanges",
-            "Exchanges by how a version's key fared, while one is on trial.",
-            "client key_version result",
-        )
-        self._canaries: dict[str, str] = {}
         self._certificates = self._counter(
             "gateway_tls_reload_failures",
             "Changed TLS files that were refused; those before stay in use.",
@@ -180,7 +166,24 @@ class Metrics:
             "stream",
         )
 
+        self._make_canary_metrics()
         self._tell_process()
+
+    def _make_canary_metrics(self) -> None:
+        self._canary_share = self._gauge(
+            "gateway_canary_share",
+            "The part of the exchanges that a key on trial signs, from 0 to 1.",
+            "client key_version",
+        )
+        self._canary_halted = self._gauge(
+            "gateway_canary_halted", "1 where a key on trial was given up.", "client"
+        )
+        self._canary_exchanges = self._counter(
+            "gateway_canary_exchanges",
+            "Exchanges by how a version's key fared, while one is on trial.",
+            "client key_version result",
+        )
+        self._canaries: dict[str, str] = {}
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Count a finished exchange."""
