@@ -49,6 +49,7 @@ class ExchangeRecord:
         result_code: AlipayHK's resultCode, such as PARAM_ILLEGAL.
         request_sha256: of the caller's body, where the audit log notes exchanges.
         response_sha256: of the plain body of AlipayHK's answer, likewise.
+        cause: why AlipayHK could not be reached or gave no whole answer, in a few words.
         error: for internal errors: the exception's class and place, not its text.
     """
 
@@ -79,6 +80,7 @@ class ExchangeRecord:
     result_code: str | None = None
     request_sha256: str | None = None
     response_sha256: str | None = None
+    cause: str | None = None
     error: str | None = None
 
     def __init__(self, exchange_id: str, **facts: object) -> None:

@@ -191,10 +191,13 @@ class Telemetry:
         )
         self.audit.note("canary_halt_not_kept", client=client, reason=reason)
 
-    def breaker_changed(self, client: str, state: BreakerState) -> None:
-        """Note that a client's breaker opened, is probing, or closed."""
+    def breaker_changed(
+        self, client: str, state: BreakerState, cause: str | None = None
+    ) -> None:
+        """Note that a client's breaker opened, and why, is probing, or closed."""
         self.metrics.breaker_changed(client, state)
-        self.events.event(f"breaker_{state.name.lower()}", client=client)
+        why = {} if cause is None else {"cause": cause}
+        self.events.event(f"breaker_{state.name.lower()}", client=client, **why)
 
     def breaker_stands(self, client: str, state: BreakerState) -> None:
         """Note where the breaker stands that a client has from now on."""

@@ -23,6 +23,7 @@ from gateway.config import Encryption, ListenerTls, Settings
 from gateway.edge.dial import Dial
 from gateway.edge.inbound import Service
 from gateway.edge.request import Bounds
+from gateway.edge.resolver import Resolver
 from gateway.edge.tls import Certificates, CertificatesListener
 from gateway.edge.upstream import HttpUpstream
 from gateway.errors import SetupError
@@ -65,8 +66,10 @@ ENTROPY: Final = os.urandom
 class PlantListener(KeyringListener, CertificatesListener, CanaryListener, Protocol):
     """Is told what happens in a plant beside its exchanges."""
 
-    def breaker_changed(self, client: str, state: BreakerState) -> None:
-        """Note that a client's breaker opened, is probing, or closed."""
+    def breaker_changed(
+        self, client: str, state: BreakerState, cause: str | None
+    ) -> None:
+        """Note that a client's breaker opened, and why, is probing, or closed."""
         ...
 
     def breaker_stands(self, client: str, state: BreakerState) -> None:
@@ -102,6 +105,7 @@ class Plant:
         self.policy: Policy | None = None
         self.inbound_tls: Certificates | None = None
         self.admin_tls: Certificates | None = None
+        self.resolver: Resolver = before.resolver if before else Resolver()
         self._memory = memory
         self._listener = listener
         self._policy_before = before.policy if before else None
@@ -351,10 +355,13 @@ class Plant:
                 tls=certificates.context,
                 connect_timeout_s=each.connect_timeout_s,
                 public_only=each.public_addresses_only,
+                resolver=self.resolver,
             ),
             self._memory,
             max_response_bytes=each.max_response_bytes,
             first_byte_timeout_s=each.first_byte_timeout_s,
+            max_connection_age_s=each.max_connection_age_s,
+            entropy=ENTROPY,
         )
         stack.callback(upstream.close)
         return Client(

@@ -6,7 +6,6 @@ what is to be read here and in `gateway.plant`.
 
 import asyncio
 import contextlib
-import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -25,6 +24,7 @@ from gateway.config import Listen, Settings, UnixAddress, digest_of, policy_chan
 from gateway.edge.connection import Server
 from gateway.edge.inbound import Inbound, Service
 from gateway.edge.listener import Listener
+from gateway.edge.reasons import reason_of
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
 from gateway.keys.backends.known import known_homes
@@ -445,9 +445,8 @@ def tell_loop_errors(telemetry: Telemetry) -> None:
     def tell(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         name = type(error).__name__
-        number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number else None
-        known = errors.setdefault(f"{name} {number}", _Repeated())
+        reason = reason_of(error) if isinstance(error, OSError) else None
+        known = errors.setdefault(f"{name} {reason}", _Repeated())
         known.untold += 1
         if loop.time() >= known.quiet_until:
             telemetry.events.event(

@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+from math import inf
 from typing import Final, cast
 
 from gateway.access.admission import Loan
@@ -9,6 +10,7 @@ from gateway.edge.alarm import Alarm
 from gateway.edge.answers import AnswerReader
 from gateway.edge.paced import Paced
 from gateway.edge.pieces import READ_BYTES, pieces_of
+from gateway.edge.reasons import reason_of
 from gateway.errors import UpstreamTimeout
 from gateway.protocol import ReceivedResponse
 from gateway.turns import next_turn
@@ -21,12 +23,16 @@ class Outbound(Paced):
     """One connection, from its first exchange to its last.
 
     Attributes:
-        idle_since: the loop's second at which it was last given back to the pool.
+        fresh_until: the loop's second from which on it carries no further exchange.
+        idle_until: the loop's second until which it may be taken from the pool.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.idle_since = 0.0
+        self.fresh_until = inf
+        self.idle_until = 0.0
+        self._lost_by = "closed"
+        """Why it ended, once it has."""
         self._spoiled = False
         self._paused = False
         self._reader = AnswerReader(0)
@@ -54,6 +60,11 @@ class Outbound(Paced):
         return self._reader.keeps_open and self.is_fit
 
     @property
+    def keep_alive_s(self) -> float:
+        """How long the other side keeps it open after its last answer, as that said."""
+        return self._reader.keep_alive_s
+
+    @property
     def is_still(self) -> bool:
         """Whether a request may be written to it at once: nothing had come up to now.
 
@@ -68,6 +79,12 @@ class Outbound(Paced):
                 return self.is_fit
             await next_turn()
         return False
+
+    async def reason_lost(self) -> str:
+        """Return why it is not fit any more, as far as the loop tells."""
+        for _ in range(_TURNS):
+            await next_turn()
+        return self._lost_by
 
     async def ask(
         self,
@@ -184,14 +201,16 @@ class Outbound(Paced):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is gone."""
         self._spoiled = True
+        if isinstance(exc, OSError):
+            self._lost_by = reason_of(exc)
         self._end_answer(exc)
 
     def _end_answer(self, cause: Exception | None = None) -> None:
         self._alarm.end()
         if self._answer is not None:
             self._answer.end()
-            if self._answer.error is not None and cause is not None:
-                self._answer.error.__cause__ = cause
+            if (error := self._answer.error) is not None:
+                error.__cause__, error.cause = cause, self._lost_by
             self._wake()
 
     def _lose_patience(self) -> None:
@@ -202,7 +221,9 @@ class Outbound(Paced):
             self._late = True
         else:
             seconds = f"{self._first_byte_s:g} s (clients[].first_byte_timeout_s)"
-            answer.fail(UpstreamTimeout(f"No answer began within {seconds}."))
+            msg = f"No answer began within {seconds}."
+            cause = f"timed out: no answer began within {seconds}"
+            answer.fail(UpstreamTimeout(msg, cause=cause))
         self._wake()
 
     def _wake(self) -> None:

@@ -12,8 +12,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
+from gateway.edge.certificates import CertificateRefused, parsed
 from gateway.edge.pieces import READ_BYTES
 from gateway.errors import SetupError
+
+_DER: Final = 2
+"""`_ssl.ENCODING_DER`."""
 
 POLL_SECONDS: Final = 0.4
 """A change is taken up after two equal looks: within a second."""
@@ -36,6 +40,35 @@ class LiveContext(ssl.SSLContext):
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:  # noqa: ANN401
         """Begin a connection with the present context."""
         return self.present.wrap_bio(*args, **kwargs)
+
+
+class VerifiedObject(ssl.SSLObject):
+    """TLS towards a server; a certificate that does not verify is named.
+
+    OpenSSL's own error has neither its names nor its dates nor its issuer. They are in
+    the chain that the server sent in the same handshake, which has failed by then.
+    """
+
+    def do_handshake(self) -> None:
+        """Carry the handshake on.
+
+        Raises:
+            CertificateRefused: the server's certificate does not verify.
+        """
+        try:
+            super().do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            shown = parsed(chain_of(self))
+            raise CertificateRefused(error, shown, self.server_hostname) from None
+
+
+def chain_of(tls: ssl.SSLObject) -> list[bytes]:
+    """Return the certificates that the other side sent, in DER, verified or not."""
+    if sys.version_info >= (3, 13):
+        return tls.get_unverified_chain()
+    inner: Any = tls._sslobj  # type: ignore[attr-defined]  # noqa: SLF001 - public in 3.13
+    shown = inner.get_unverified_chain() or ()
+    return [each.public_bytes(_DER) for each in shown]
 
 
 def keep_small_buffers() -> None:
@@ -128,6 +161,7 @@ def client_context(
         OSError: a file cannot be read, or is not what it should be.
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT)  # verifies, host names too
+    context.sslobject_class = VerifiedObject
     if ca_file is None:
         context.load_default_certs()
     else:

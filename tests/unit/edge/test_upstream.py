@@ -112,11 +112,11 @@ async def test_a_connection_that_takes_too_long_is_not_sent():
 async def test_a_host_that_answers_no_connection_is_asked_once(monkeypatch):
     """Its queue of connections is full: the kernel drops whoever comes next."""
     asked = []
-    connect = asyncio.get_running_loop().sock_connect
+    reach = dial._reach
 
-    async def noted(sock, address):
+    async def noted(address):
         asked.append(address)
-        await connect(sock, address)
+        return await reach(address)
 
     with socket.socket() as full, ExitStack() as waiting:
         full.bind(("127.0.0.1", 0))
@@ -125,7 +125,7 @@ async def test_a_host_that_answers_no_connection_is_asked_once(monkeypatch):
             other = waiting.enter_context(socket.socket())
             other.settimeout(0)
             other.connect_ex(full.getsockname())
-        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", noted)
+        monkeypatch.setattr(dial, "_reach", noted)
         origin = f"http://127.0.0.1:{full.getsockname()[1]}"
         async with reaching(origin, connect_timeout_s=0.1) as upstream:
             with pytest.raises(
@@ -137,10 +137,10 @@ async def test_a_host_that_answers_no_connection_is_asked_once(monkeypatch):
 
 
 async def test_a_name_that_does_not_resolve_is_told_in_words(monkeypatch):
-    async def unknown(*_, **__):
+    def unknown(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     async with reaching("https://open.alipay.hk") as upstream:
         with pytest.raises(UpstreamUnavailable) as caught:
             await send(upstream)
@@ -283,13 +283,13 @@ async def test_what_may_have_been_sent_is_never_sent_again():
 
 async def test_a_host_that_refuses_connections_is_not_asked_twice(monkeypatch):
     asked = []
-    connect = asyncio.get_running_loop().sock_connect
+    reach = dial._reach
 
-    async def noted(sock, address):
+    async def noted(address):
         asked.append(address)
-        await connect(sock, address)
+        return await reach(address)
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", noted)
+    monkeypatch.setattr(dial, "_reach", noted)
     async with Server(None).running() as server:
         pass
     async with reaching(f"http://127.0.0.1:{server.port}") as upstream:
@@ -578,60 +578,3 @@ def test_a_tls_file_that_cannot_be_used_is_an_os_error(tmp_path):
     ):
         with pytest.raises(OSError, match=r"."):
             client_context(**files)
-
-
-@pytest.mark.parametrize(
-    ("found", "taken"),
-    [
-        (["10.0.0.1", "8.8.8.8"], ["8.8.8.8"]),
-        (["2001:4860:4860::8888", "fd00::1"], ["2001:4860:4860::8888"]),
-        (["127.0.0.1", "169.254.169.254", "192.168.0.1", "::1"], []),
-    ],
-)
-async def test_where_only_public_addresses_are_taken_no_other_is(
-    monkeypatch, found, taken
-):
-    async def look_up(host, port, **_):
-        return [
-            (socket.AF_INET6 if ":" in each else socket.AF_INET, 1, 6, "", (each, port))
-            for each in found
-        ]
-
-    async def connect(addresses, **_):
-        asked.extend(each[4][0] for each in addresses)
-        raise OSError(111, "Connection refused")
-
-    asked = []
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
-    monkeypatch.setattr(dial, "start_connection", connect)
-    calling = Dial(
-        "https://open.alipay.hk",
-        tls=client_context(),
-        connect_timeout_s=5,
-        public_only=True,
-    )
-    reason = "Connection refused" if taken else "public_addresses_only"
-    with pytest.raises(UpstreamUnavailable, match=reason):
-        await calling()
-    assert asked == taken
-
-
-async def test_a_name_is_looked_up_anew_after_a_while(monkeypatch):
-    looks = []
-    look_up = asyncio.get_running_loop().getaddrinfo
-
-    async def noted(*arguments, **more):
-        looks.append(arguments)
-        return await look_up(*arguments, **more)
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", noted)
-    async with Server(ANSWER).running() as server:
-        calling = Dial(
-            f"http://localhost:{server.port}", tls=client_context(), connect_timeout_s=5
-        )
-        for _ in range(2):
-            (await calling()).end()
-        assert len(looks) == 1
-        monkeypatch.setattr(dial, "_DNS_S", 0.0)
-        (await calling()).end()
-        assert len(looks) == 2
