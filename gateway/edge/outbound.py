@@ -1,7 +1,9 @@
 """A connection to AlipayHK that carries one exchange after another."""
 
 import asyncio
+import os
 import select
+from contextlib import suppress
 from math import inf
 from typing import Final, cast
 
@@ -43,6 +45,8 @@ class Outbound(Paced):
         self._deadline = 0.0
         self._first_byte_s: float | None = None
         self._late = False
+        self._rest: int | None = None
+        """A second descriptor of the socket, while a large request is under way."""
         self._transport: asyncio.Transport
 
     @property
@@ -139,16 +143,23 @@ class Outbound(Paced):
                 raise error
             finally:
                 del error  # which leads back here
+        self._finish()
+        return ReceivedResponse(answer.status, answer.headers, answer.take_body())
+
+    def _finish(self) -> None:
         self._alarm.calm()
         self._answer = None
-        return ReceivedResponse(answer.status, answer.headers, answer.take_body())
+        self._forget_rest()
 
     async def _write(self, head: bytes, body: bytes, answer: AnswerReader) -> None:
         """Write a large body as it is taken.
 
         An answer that comes before the body was taken is one all the same; the
-        connection is then at its end.
+        connection is then at its end. One that came before a write failed is read, too:
+        the loop closes its descriptor by then, and with the last one what was received
+        is gone.
         """
+        self._rest = os.dup(self._transport.get_extra_info("socket").fileno())
         first, *rest = pieces_of(body)
         self._transport.write(head + first)
         for piece in rest:
@@ -156,7 +167,7 @@ class Outbound(Paced):
                 await self._taken
             if self._late:
                 raise TimeoutError
-            if answer.ended or self._spoiled:
+            if answer.ended or not self.is_fit:
                 self._spoiled = True
                 return
             self._transport.write(piece)
@@ -165,6 +176,7 @@ class Outbound(Paced):
         """Close the connection, whatever is under way on it."""
         self._answer = None
         self._alarm.end()
+        self._forget_rest()
         self._transport.abort()
 
     # --- what the loop calls ---------------------------------------------------
@@ -203,7 +215,24 @@ class Outbound(Paced):
         self._spoiled = True
         if isinstance(exc, OSError):
             self._lost_by = reason_of(exc)
+        self._read_rest()
         self._end_answer(exc)
+
+    def _read_rest(self) -> None:
+        """Read what had come when a write failed: it may be the answer that says why."""
+        rest, answer = self._rest, self._answer
+        if rest is None or answer is None:
+            return
+        tls = self._transport.get_extra_info("ssl_object")
+        with suppress(OSError):
+            while not answer.ended and (data := os.read(rest, READ_BYTES)):
+                answer.feed(data if tls is None else tls.read_rest(data))
+        self._forget_rest()
+
+    def _forget_rest(self) -> None:
+        if self._rest is not None:
+            os.close(self._rest)
+            self._rest = None
 
     def _end_answer(self, cause: Exception | None = None) -> None:
         self._alarm.end()

@@ -91,13 +91,15 @@ class Pool:
 
     def give_back(self, connection: Outbound) -> None:
         """Keep a connection for the next exchange, or end it."""
-        now = self._loop.time()
-        if self._closed or not connection.is_reusable or now >= connection.fresh_until:
+        if self._closed or not connection.is_reusable:
             connection.end()
             return
-        kept_s = connection.keep_alive_s
+        now, kept_s = self._loop.time(), connection.keep_alive_s
         idle_s = min(_KEEPALIVE_S, max(kept_s - _MARGIN_S, kept_s / 2))
         connection.idle_until = min(now + idle_s, connection.fresh_until)
+        if connection.idle_until <= now:
+            connection.end()
+            return
         self._idle.append(connection)
         if self._sweep is None:
             self._sweep = self._loop.call_later(_KEEPALIVE_S, self._end_old)

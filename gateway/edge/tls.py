@@ -9,6 +9,7 @@ import ssl
 import sys
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -49,6 +50,9 @@ class VerifiedObject(ssl.SSLObject):
     the chain that the server sent in the same handshake, which has failed by then.
     """
 
+    incoming: ssl.MemoryBIO
+    """What came and is not decrypted yet."""
+
     def do_handshake(self) -> None:
         """Carry the handshake on.
 
@@ -60,6 +64,36 @@ class VerifiedObject(ssl.SSLObject):
         except ssl.SSLCertVerificationError as error:
             shown = parsed(chain_of(self))
             raise CertificateRefused(error, shown, self.server_hostname) from None
+
+    def read_rest(self, data: bytes) -> bytes:
+        """Return in clear what came last, of a connection that is gone already.
+
+        Args:
+            data: as it came, behind what was read before.
+        """
+        self.incoming.write(data)
+        parts = []
+        with suppress(ssl.SSLError):
+            while part := self.read(READ_BYTES):
+                parts.append(part)
+        return b"".join(parts)
+
+
+class _ClientContext(ssl.SSLContext):
+    """Settings towards a server."""
+
+    sslobject_class = VerifiedObject
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> ssl.SSLObject:
+        """Begin a connection."""
+        tls = super().wrap_bio(incoming, *args, **kwargs)
+        tls.incoming = incoming  # type: ignore[attr-defined]
+        return tls
 
 
 def chain_of(tls: ssl.SSLObject) -> list[bytes]:
@@ -160,8 +194,8 @@ def client_context(
     Raises:
         OSError: a file cannot be read, or is not what it should be.
     """
-    context = _context(ssl.PROTOCOL_TLS_CLIENT)  # verifies, host names too
-    context.sslobject_class = VerifiedObject
+    context = _ClientContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies, host names too
+    _harden(context)
     if ca_file is None:
         context.load_default_certs()
     else:
@@ -189,7 +223,8 @@ def server_context(
     Raises:
         OSError: a file cannot be read, or is not what it should be.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context)
     context.load_cert_chain(certificate, private_key, _no_passphrase)
     if client_ca is not None:
         context.load_verify_locations(client_ca)
@@ -214,16 +249,15 @@ def names_of(certificate: object) -> frozenset[str] | None:
     )
 
 
-def _context(protocol: int) -> ssl.SSLContext:
-    """Make a context that, unlike Python's default, heeds no SSLKEYLOGFILE.
+def _harden(context: ssl.SSLContext) -> None:
+    """Set what both sides have in common.
 
-    That variable would have each connection's session keys written to a file.
+    Unlike Python's default, a context that is made plainly heeds no SSLKEYLOGFILE, which
+    would have each connection's session keys written to a file.
     """
-    context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if sys.version_info >= (3, 13):  # as strict as this Python's own default
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-    return context
 
 
 def _no_passphrase() -> str:

@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 import sys
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -578,3 +578,109 @@ def test_a_tls_file_that_cannot_be_used_is_an_os_error(tmp_path):
     ):
         with pytest.raises(OSError, match=r"."):
             client_context(**files)
+
+
+# --- how long a connection serves --------------------------------------------
+
+
+@asynccontextmanager
+async def keeping(answer, **more):
+    """Reach a host that answers everything on each of its connections."""
+
+    class Keeping(Door):
+        async def serve(self, reader, writer):
+            self.connections += 1
+            self._writers.append(writer)
+            with suppress(asyncio.IncompleteReadError):
+                while True:
+                    await reader.readuntil(b"\r\n\r\n")
+                    await reader.readexactly(len(peer.sent_request().body))
+                    writer.write(answer)
+
+    async with Keeping().running() as server:
+        calling = Dial(
+            f"http://127.0.0.1:{server.port}", tls=client_context(), connect_timeout_s=5
+        )
+        upstream = HttpUpstream(calling, Quota(1 << 20), max_response_bytes=99, **more)
+        try:
+            yield server, upstream
+        finally:
+            upstream.close()
+
+
+def ahead(monkeypatch, seconds):
+    """Put the loop's clock ahead."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + seconds)
+
+
+async def test_a_connection_is_replaced_at_its_greatest_age_under_steady_traffic(
+    monkeypatch,
+):
+    async with keeping(ANSWER, max_connection_age_s=300.0) as (server, upstream):
+        for _ in range(5):
+            await send(upstream)
+        assert server.connections == 1
+        for age, connections in ((200, 1), (226, 2), (300, 2), (452, 3)):
+            with monkeypatch.context() as patch:
+                ahead(patch, age)
+                for kept in upstream._pool._idle:
+                    kept.idle_until = kept.fresh_until  # it was never idle for long
+                await send(upstream)
+            assert server.connections == connections
+
+
+async def test_connections_that_were_made_together_end_apart():
+    ages = iter([b"\x00", b"\x80", b"\xff"])
+    door = keeping(ANSWER, max_connection_age_s=100.0, entropy=lambda _: next(ages))
+    async with door as (_, upstream):
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(3):
+                tasks.create_task(send(upstream))
+        now = asyncio.get_running_loop().time()
+        left = sorted(round(each.fresh_until - now) for each in upstream._pool._idle)
+    assert left == [75, 88, 100]
+
+
+@pytest.mark.parametrize(
+    ("header", "kept_s"),
+    [
+        ("timeout=5, max=100", 4.0),
+        ("max=100, Timeout = 5", 4.0),
+        ('timeout="5"', 4.0),
+        ("timeout=1", 0.5),
+        ("timeout=0", None),
+        ("timeout=60", 15.0),
+        ("max=5", 15.0),
+        ("timeout=soon", 15.0),
+        ("mytimeout=1", 15.0),
+        ("timeout=" + "9" * 9, 15.0),
+    ],
+)
+async def test_a_connection_is_not_used_beyond_what_the_other_side_keeps_it_for(
+    header, kept_s
+):
+    """A request that meets the other side's end of it would be of unknown outcome."""
+    answer = ANSWER.replace(b"\r\n\r\n", f"\r\nKeep-Alive: {header}\r\n\r\n".encode())
+    async with keeping(answer) as (_, upstream):
+        await send(upstream)
+        idle = upstream._pool._idle
+        if kept_s is None:
+            assert idle == []
+        else:
+            left = idle[0].idle_until - asyncio.get_running_loop().time()
+            assert left == pytest.approx(kept_s, abs=0.4)
+
+
+async def test_one_that_is_kept_for_too_short_is_replaced(monkeypatch):
+    answer = ANSWER.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=5\r\n\r\n")
+    async with keeping(answer) as (server, upstream):
+        await send(upstream)
+        with monkeypatch.context() as patch:
+            ahead(patch, 3.0)
+            await send(upstream)
+            assert server.connections == 1
+            ahead(patch, 4.0)
+            await send(upstream)
+        assert server.connections == 2
