@@ -6,6 +6,7 @@ signature and no credential.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol, TypeAlias
 
 VERIFIED: Final = "verified"
@@ -20,7 +21,7 @@ class ExchangeRecord:
     """What happened to one exchange.
 
     `vars` of it has what is known so far; all else is as its class says. So making one
-    sets a single attribute, not twenty-eight. What every exchange has comes first.
+    sets a single attribute, not twenty-nine. What every exchange has comes first.
 
     Attributes:
         code: `verified`, `refused` (an unsigned F or U) or a code of the errors.
@@ -170,3 +171,18 @@ class CanaryHalt:
             f"{self.key_version} failed for its key, and {self.other_failures} of "
             f"{self.other_exchanges} with version {self.other_version}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateInUse:
+    """A certificate that the gateway shows, trusts, or was shown by AlipayHK.
+
+    Attributes:
+        setting: where its file stands in the configuration, or who showed it.
+        name: its subject.
+        not_after: when it expires.
+    """
+
+    setting: str
+    name: str
+    not_after: datetime

@@ -1,17 +1,19 @@
 """What happens, handed to the metrics, to the log and to the audit log."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Final, TextIO
 
 from gateway.audit.trail import Audit, NoAudit
 from gateway.config import Settings
-from gateway.events import CanaryHalt, ExchangeRecord, Kind
+from gateway.events import CanaryHalt, CertificateInUse, ExchangeRecord, Kind
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK
 from gateway.relay.breaker import BreakerState
 from gateway.telemetry.audit import facts_of
+from gateway.telemetry.certificates import CertificateEnds
 from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.inventory import Inventory
 from gateway.telemetry.lines import text_of
@@ -48,6 +50,7 @@ class Telemetry:
         self.reach = KeyReach(self.events.event)
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
+        self.certificates = CertificateEnds(CLOCK.now, self.events.event)
         self.audit: Audit = NoAudit()
         self._exchanges = ExchangeLog(stdout, CLOCK.now, dropped("stdout"))
         self._loop = asyncio.get_running_loop()
@@ -66,6 +69,11 @@ class Telemetry:
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
         self.metrics.keep({each.name for each in clients})
         self.reach.keep({each.name for each in clients})
+
+    def watch_certificates(self, read: Callable[[], list[CertificateInUse]]) -> None:
+        """Take the certificates in use from this function, whenever they are wanted."""
+        self.certificates.read = read
+        self.metrics.watch_certificates(read)
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange, with all others of this turn of the loop.

@@ -27,6 +27,7 @@ from gateway.edge.listener import Listener
 from gateway.edge.reasons import reason_of
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
+from gateway.events import CertificateInUse
 from gateway.keys.backends.known import known_homes
 from gateway.observer import Telemetry
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
@@ -125,6 +126,7 @@ class Works(ABC):
             + self._telemetry.clocks.warnings()
             + self._telemetry.reach.warnings()
             + self._telemetry.inventory.warnings()
+            + self._telemetry.certificates.warnings()
             + audit_problems(self._trail, required=False)
         )
 
@@ -242,10 +244,18 @@ class Works(ABC):
             buffered_bytes=lambda: self._memory.taken,
             connections=lambda: server.open,
         )
+        self._telemetry.watch_certificates(self._certificates)
+
+    def _certificates(self) -> list[CertificateInUse]:
+        return self._plant.certificates()
 
     def _meanwhile(self) -> list[Coroutine[None, None, None]]:
         """Give what goes on until the gateway is stopped."""
-        return [self._telemetry.inventory.watch(CLOCK.sleep), self._homes.watch()]
+        return [
+            self._telemetry.inventory.watch(CLOCK.sleep),
+            self._telemetry.certificates.watch(CLOCK.sleep),
+            self._homes.watch(),
+        ]
 
     async def _until_stopped(self) -> None:
         until_then = [self._tasks.create_task(each) for each in self._meanwhile()]

@@ -6,7 +6,7 @@ Nothing here decides whether a certificate is believed: OpenSSL does.
 import re
 import ssl
 from base64 import b64decode
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -23,6 +23,8 @@ from cryptography.x509 import (
     SubjectKeyIdentifier,
     load_der_x509_certificate,
 )
+
+from gateway.events import CertificateInUse
 
 _PEM: Final = re.compile(
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.*?)-----END ", re.DOTALL
@@ -171,3 +173,43 @@ def _shown(text: str) -> str:
 def day_of(moment: datetime) -> str:
     """Return a moment to the minute, in words."""
     return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def in_use(setting: str, certificates: Iterable[Certificate]) -> list[CertificateInUse]:
+    """Return what is told of certificates of a setting while they are in use."""
+    return [
+        CertificateInUse(setting, name_of(each), each.not_valid_after_utc)
+        for each in certificates
+    ]
+
+
+class ShownChain:
+    """The certificates that a server showed last.
+
+    Args:
+        setting: who it is.
+
+    Attributes:
+        in_use: what is told of them.
+        lacks: what they lack that Python 3.13 and later refuse them for.
+    """
+
+    def __init__(self, setting: str) -> None:
+        self.in_use: list[CertificateInUse] = []
+        self.lacks: list[str] = []
+        self._setting = setting
+        self._last: bytes | None = None
+
+    def __call__(self, leaf: bytes | None, chain: Callable[[], list[bytes]]) -> None:
+        """Note a chain that has verified.
+
+        Args:
+            leaf: the server's own certificate, in DER.
+            chain: gives all of them; called where the server's own is another.
+        """
+        if leaf == self._last:
+            return
+        self._last = leaf
+        shown = parsed(chain())
+        self.in_use = in_use(self._setting, shown)
+        self.lacks = lacks_of(shown)

@@ -10,15 +10,17 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NoReturn, TypeAlias
 from urllib.parse import urlsplit
 
 from gateway.addresses import is_public
+from gateway.edge.certificates import ShownChain
 from gateway.edge.outbound import Outbound
 from gateway.edge.reasons import reason_of
 from gateway.edge.resolver import AddressInfo, Resolver
+from gateway.edge.tls import chain_of
 from gateway.errors import UpstreamUnavailable
 
 _NEXT_ADDRESS_S: Final = 0.25
@@ -51,7 +53,7 @@ class Dial:
         public_only: connect to addresses of the public internet alone, so that no
             name server can send requests into our own network.
         resolver: looks its name up.
-        on_handshake: is given the TLS object of each connection that was made.
+        shown: is given the certificates that the host shows.
 
     Attributes:
         host: what the Host header says: without a final dot, and without the zone of an
@@ -66,7 +68,7 @@ class Dial:
         connect_timeout_s: float,
         public_only: bool = False,
         resolver: Resolver | None = None,
-        on_handshake: Callable[[ssl.SSLObject], None] = lambda _: None,
+        shown: ShownChain | None = None,
     ) -> None:
         parts = urlsplit(origin)
         address, _, zone = (parts.hostname or "").partition("%")
@@ -81,7 +83,7 @@ class Dial:
         self._connect_timeout_s = connect_timeout_s
         self._public_only = public_only
         self._resolver = resolver or Resolver()
-        self._on_handshake = on_handshake
+        self._shown = shown
 
     async def __call__(self) -> Outbound:
         """Make a connection.
@@ -174,8 +176,9 @@ class Dial:
         except BaseException:
             sock.close()
             raise
-        if self._tls is not None:
-            self._on_handshake(transport.get_extra_info("ssl_object"))
+        if self._shown is not None and self._tls is not None:
+            tls = transport.get_extra_info("ssl_object")
+            self._shown(tls.getpeercert(binary_form=True), partial(chain_of, tls))
         return connection
 
 

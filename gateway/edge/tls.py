@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol, Self
 from gateway.edge.certificates import CertificateRefused, parsed
 from gateway.edge.pieces import READ_BYTES
 from gateway.errors import SetupError
+from gateway.events import CertificateInUse
 
 _DER: Final = 2
 """`_ssl.ENCODING_DER`."""
@@ -133,6 +134,7 @@ class Certificates:
         files: those whose change counts.
         make: reads them; raises SetupError. It blocks.
         listener: is told of each change.
+        read: gives the certificates that are in those files; raises SetupError.
 
     Raises:
         SetupError: the files cannot be used.
@@ -144,13 +146,17 @@ class Certificates:
         files: Iterable[Path | None],
         make: Callable[[], ssl.SSLContext],
         listener: CertificatesListener,
+        read: Callable[[], list[CertificateInUse]] = list,
     ) -> None:
         self._setting = setting
         self._files = tuple(file for file in files if file is not None)
         self._make = make
         self._listener = listener
+        self._read = read
         self._seen = self._state()
         self.context = LiveContext(make())
+        self.in_use = read()
+        """The certificates in the files that are in use."""
         self.problem: str | None = None
         """Why the files' present content is not in use; None if it is."""
 
@@ -167,13 +173,17 @@ class Certificates:
 
     async def _reload(self) -> None:
         try:
-            self.context.present = await asyncio.to_thread(self._make)
+            present, in_use = await asyncio.to_thread(self._take)
         except SetupError as error:
             self.problem = error.detail
             self._listener.certificates_refused(self._setting, error.detail)
         else:
+            self.context.present, self.in_use = present, in_use
             self.problem = None
             self._listener.certificates_loaded(self._setting)
+
+    def _take(self) -> tuple[ssl.SSLContext, list[CertificateInUse]]:
+        return self._make(), self._read()
 
     def _state(self) -> object:
         return [_state_of(file) for file in self._files]

@@ -21,14 +21,14 @@ LOCALHOST = (x509.DNSName("localhost"),)
 class Authority:
     """Issues certificates, as `NAME.crt` with `NAME.key`, into a folder."""
 
-    def __init__(self, folder, name="ca", *, ends=DAY):
+    def __init__(self, folder, name="ca", *, ends=90 * DAY):
         self.folder = folder
         self.file = folder / f"{name}.crt"
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._certificate = self._sign(name, self._key.public_key(), ends=ends)
         self.file.write_bytes(self._certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name, *names, ends=DAY, passphrase=None, **more):
+    def issue(self, name, *names, ends=90 * DAY, passphrase=None, **more):
         """Issue a certificate; `ends` is from now; for `more` see `_sign`."""
         key = ec.generate_private_key(ec.SECP256R1())
         issued = self._sign(name, key.public_key(), names=names, ends=ends, **more)
@@ -45,7 +45,7 @@ class Authority:
         new.write_bytes(data)
         new.rename(self.folder / name)
 
-    def _sign(self, name, key, *, names=None, ends=DAY, begins=None, without=()):
+    def _sign(self, name, key, *, names=None, ends=90 * DAY, begins=None, without=()):
         own = not hasattr(self, "_certificate")
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
