@@ -22,7 +22,7 @@ class ExchangeRecord:
     """What happened to one exchange.
 
     `vars` of it has what is known so far; all else is as its class says. So making one
-    sets a single attribute, not twenty-eight. What every exchange has comes first.
+    sets a single attribute, not twenty-nine. What every exchange has comes first.
 
     Attributes:
         code: `verified`, `refused` (an unsigned F or U) or a code of the errors.
@@ -52,6 +52,7 @@ class ExchangeRecord:
         request_sha256: of the caller's body, where the audit log notes exchanges: set
             once the exchange has its place there.
         response_sha256: of the plain body of AlipayHK's answer, likewise.
+        cause: why AlipayHK could not be reached or gave no whole answer, in a few words.
         error: for internal errors: the exception's class and place, not its text.
         peer: where the request came from, if it ended as a problem.
     """
@@ -83,6 +84,7 @@ class ExchangeRecord:
     result_code: str | None = None
     request_sha256: str | None = None
     response_sha256: str | None = None
+    cause: str | None = None
     error: str | None = None
     peer: str | None = None
 
@@ -290,3 +292,18 @@ class Tallies:
     def _is_over(self, tally: Tally, now: datetime | None) -> bool:
         # A clock that was set back must not hold a tally for as long.
         return now is None or not tally.began <= now < tally.began + self.every
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateInUse:
+    """A certificate that the gateway shows, trusts, or was shown by AlipayHK.
+
+    Attributes:
+        setting: where its file stands in the configuration, or who showed it.
+        name: its subject.
+        not_after: when it expires.
+    """
+
+    setting: str
+    name: str
+    not_after: datetime

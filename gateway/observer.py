@@ -1,18 +1,20 @@
 """What happens, handed to the metrics, to the log and to the audit log."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Final, TextIO
 
 from gateway.audit.trail import Audit, NoAudit
 from gateway.config import Settings
-from gateway.events import CanaryHalt, ExchangeRecord, Kind, Tally
+from gateway.events import CanaryHalt, CertificateInUse, ExchangeRecord, Kind, Tally
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK
 from gateway.relay.breaker import BreakerState
 from gateway.telemetry.answers import AnswerWatch
 from gateway.telemetry.audit import facts_of
+from gateway.telemetry.certificates import CertificateEnds
 from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.floods import Flood
 from gateway.telemetry.inventory import Inventory
@@ -53,6 +55,7 @@ class Telemetry:
         )
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
+        self.certificates = CertificateEnds(CLOCK.now, self.events.event)
         self.audit: Audit = NoAudit()
         self._exchanges = ExchangeLog(
             stdout, CLOCK.now, dropped("stdout"), self._log_problem
@@ -77,6 +80,11 @@ class Telemetry:
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
         self.metrics.keep({each.name for each in clients})
         self.reach.keep({each.name for each in clients})
+
+    def watch_certificates(self, read: Callable[[], list[CertificateInUse]]) -> None:
+        """Take the certificates in use from this function, whenever they are wanted."""
+        self.certificates.read = read
+        self.metrics.watch_certificates(read)
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange, with all others of this turn of the loop.
@@ -259,10 +267,13 @@ class Telemetry:
         )
         self.audit.note("canary_halt_not_kept", client=client, reason=reason)
 
-    def breaker_changed(self, client: str, state: BreakerState) -> None:
-        """Note that a client's breaker opened, is probing, or closed."""
+    def breaker_changed(
+        self, client: str, state: BreakerState, cause: str | None = None
+    ) -> None:
+        """Note that a client's breaker opened, and why, is probing, or closed."""
         self.metrics.breaker_changed(client, state)
-        self.events.event(f"breaker_{state.name.lower()}", client=client)
+        why = {} if cause is None else {"cause": cause}
+        self.events.event(f"breaker_{state.name.lower()}", client=client, **why)
 
     def breaker_stands(self, client: str, state: BreakerState) -> None:
         """Note where the breaker stands that a client has from now on."""

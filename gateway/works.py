@@ -6,7 +6,6 @@ what is to be read here and in `gateway.plant`.
 
 import asyncio
 import contextlib
-import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -25,8 +24,10 @@ from gateway.config import Listen, Settings, UnixAddress, digest_of, policy_chan
 from gateway.edge.connection import Server
 from gateway.edge.inbound import Inbound, Service
 from gateway.edge.listener import Listener
+from gateway.edge.reasons import reason_of
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
+from gateway.events import CertificateInUse
 from gateway.keys.backends.known import known_homes
 from gateway.keys.backends.pkcs11.pins import Refusals
 from gateway.observer import Telemetry
@@ -135,6 +136,7 @@ class Works(ABC):
             + self._telemetry.inventory.warnings()
             + self._telemetry.answers.warnings()
             + self._telemetry.log_problems()
+            + self._telemetry.certificates.warnings()
             + audit_problems(self._trail, required=False)
         )
 
@@ -258,10 +260,18 @@ class Works(ABC):
             buffered_bytes=lambda: self._memory.taken,
             connections=lambda: server.open,
         )
+        self._telemetry.watch_certificates(self._certificates)
+
+    def _certificates(self) -> list[CertificateInUse]:
+        return self._plant.certificates()
 
     def _meanwhile(self) -> list[Coroutine[None, None, None]]:
         """Give what goes on until the gateway is stopped."""
-        return [self._telemetry.inventory.watch(CLOCK.sleep), self._homes.watch()]
+        return [
+            self._telemetry.inventory.watch(CLOCK.sleep),
+            self._telemetry.certificates.watch(CLOCK.sleep),
+            self._homes.watch(),
+        ]
 
     async def _until_stopped(self) -> None:
         until_then = [self._tasks.create_task(each) for each in self._meanwhile()]
@@ -461,9 +471,8 @@ def tell_loop_errors(telemetry: Telemetry) -> None:
     def tell(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         name = type(error).__name__
-        number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number else None
-        known = errors.setdefault(f"{name} {number}", _Repeated())
+        reason = reason_of(error) if isinstance(error, OSError) else None
+        known = errors.setdefault(f"{name} {reason}", _Repeated())
         known.untold += 1
         if loop.time() >= known.quiet_until:
             telemetry.events.event(

@@ -114,6 +114,7 @@ class Client(Section):
     clock_tolerance_s: Seconds = 300.0
     connect_timeout_s: Seconds = 5.0
     first_byte_timeout_s: Seconds | None = None
+    max_connection_age_s: Seconds = 300.0
     max_concurrent: Count | None = None
     cryptoperiod_days: Annotated[int, Field(ge=1, le=36500)] = 365
     cryptoperiod_warning_days: Annotated[int, Field(ge=0, le=36500)] = 30

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from gateway import documents
+from gateway.addresses import is_public
 from gateway.protocol.outgoing import check_target
 from gateway.protocol.results import check_code
 
@@ -151,13 +152,12 @@ def is_never_public(host: str) -> bool:
     known in every form that the operating system takes, such as 127.1.
     """
     try:
-        address = ip_address(host.partition("%")[0])
+        return not is_public(host)
     except ValueError:
         try:
-            address = ip_address(socket.inet_aton(host))
+            return not is_public(socket.inet_ntoa(socket.inet_aton(host)))
         except OSError:
-            return host.lower() == "localhost"
-    return not address.is_global or address.is_multicast
+            return host.removesuffix(".").lower() == "localhost"
 
 
 def _ip(host: str) -> IPv4Address | IPv6Address | str:

@@ -332,6 +332,8 @@ def _problem_of(error: Exception, record: ExchangeRecord) -> Response:
 
 def _failed(error: ExchangeError, record: ExchangeRecord) -> Response:
     record.code, record.outcome = error.code, str(error.outcome)
+    if error.cause is not None:
+        record.cause = error.cause
     return _finished(problem(error, record.exchange_id), record)
 
 

@@ -18,6 +18,8 @@ LEVELS: Final[Mapping[str, str]] = MappingProxyType(
         "breaker_open": ERROR,
         "canary_halt_not_kept": ERROR,
         "canary_halted": ERROR,
+        "certificate_near_end": WARNING,
+        "certificate_past_end": ERROR,
         "certificates_loaded": INFO,
         "certificates_refused": ERROR,
         "clock_in_step": INFO,

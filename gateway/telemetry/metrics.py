@@ -13,8 +13,9 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import generate_latest
 
-from gateway.events import REFUSED, VERIFIED, ExchangeRecord
+from gateway.events import REFUSED, VERIFIED, CertificateInUse, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
+from gateway.telemetry.certificates import CertificateMetrics
 from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
 from gateway.telemetry.merging import Told, told
 from gateway.telemetry.process import build
@@ -67,6 +68,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._keys = KeyMetrics()
         self._registry.register(self._keys)
+        self._certificate_ends = CertificateMetrics()
+        self._registry.register(self._certificate_ends)
         self._exchanges = Counts(
             "gateway_exchanges",
             "Exchanges by how they ended.",
@@ -253,6 +256,12 @@ class Metrics:
     def watch_keys(self, read: Callable[[], Iterable[KeyFigures]]) -> None:
         """Take the figures of keys from this function whenever metrics are read."""
         self._keys.read = read
+
+    def watch_certificates(
+        self, read: Callable[[], Iterable[CertificateInUse]]
+    ) -> None:
+        """Take the certificates in use from this function whenever metrics are read."""
+        self._certificate_ends.read = read
 
     def connection_refused(self) -> None:
         """Count a connection that was one too many."""

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import ExchangeError
-from gateway.events import ExchangeRecord
+from gateway.events import CertificateInUse, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures
 from gateway.telemetry.metrics import Metrics
@@ -36,6 +36,7 @@ CONTRACT = {
     "gateway_connections_refused_total": set(),
     "gateway_tls_reload_failures_total": {"setting"},
     "gateway_audit_failures_total": set(),
+    "gateway_certificate_not_after_timestamp_seconds": {"setting"},
     "gateway_key_days_left": {"client", "key_version"},
     "gateway_key_uses_total": {"client", "section", "key_version"},
     "gateway_key_last_used_timestamp_seconds": {"client", "section", "key_version"},
@@ -113,6 +114,7 @@ def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics.handshake_failed("inbound")
     metrics.unverified_in_a_row("hk", 1)
     metrics.watch_keys(lambda: [KeyFigures("hk", "partner", "1", 1, NOW, DAY)])
+    metrics.watch_certificates(lambda: [CertificateInUse("admin.tls", "CN=a", NOW)])
     found = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         name = family.name + ("_total" if family.type == "counter" else "")
