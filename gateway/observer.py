@@ -13,6 +13,7 @@ from gateway.plant import CLOCK
 from gateway.relay.breaker import BreakerState
 from gateway.telemetry.audit import facts_of
 from gateway.telemetry.clocks import ClockWatch
+from gateway.telemetry.crowding import FullListener
 from gateway.telemetry.inventory import Inventory
 from gateway.telemetry.lines import text_of
 from gateway.telemetry.log import EventLog, ExchangeLog, exchange_line
@@ -66,6 +67,12 @@ class Telemetry:
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
         self.metrics.keep({each.name for each in clients})
         self.reach.keep({each.name for each in clients})
+
+    def full(self, listener: str) -> FullListener:
+        """Return what notes each connection that this listener has no room for."""
+        return FullListener(
+            listener, self.metrics.connection_refused, self.events.event
+        )
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange, with all others of this turn of the loop.

@@ -62,6 +62,7 @@ class Inbound(Section):
     max_body_bytes: Bytes = 1 << 20
     body_timeout_s: Seconds = 30.0
     write_timeout_s: Seconds = 30.0
+    head_timeout_s: Seconds = 10.0
     idle_timeout_s: Seconds = 75.0
     max_connections: Count = 2048
     max_concurrent: Count = 512

@@ -87,32 +87,43 @@ class Server:
     Args:
         handle: answers one request, with `Connection.deliver`.
         refuse: gives the answer to what could not be parsed.
-        max_connections: more at once are closed as they come (`gateway.edge.door`).
-        idle_s: how long a connection may wait for a whole request head: the first,
-            or the next.
+        max_connections: how many there may be. Where there are as many, one that waits
+            for a request's head gives way to the newcomer; else that is closed.
+        head_s: how long a connection may take, from its first moment and with TLS, to
+            send its first whole request head.
+        idle_s: how long it may wait for the next one.
         max_head_bytes: gives how large a head may be; of a greater one, no more than
             this is waited for.
-        on_refused: is called for each connection that was one too many.
+        on_refused: is called for each connection that is closed because there are
+            too many.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its ports
         self,
         handle: Callable[[Request], Awaitable[None]],
         refuse: Callable[[NotHttp], Response],
         *,
         max_connections: int = 64,
+        head_s: float = 10.0,
         idle_s: float = 75.0,
         max_head_bytes: Callable[[], int] = lambda: 1 << 14,
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self.handle = handle
         self.refuse = refuse
+        self.head_s = head_s
         self.idle_s = idle_s
         self.max_head_bytes = max_head_bytes
         self.on_refused = on_refused
         self.connections: set[Connection] = set()
-        self.beginning: set[Connection] = set()
-        """Those whose TLS is not there yet; they are not among `connections`."""
+        self.beginning: dict[Connection, asyncio.Task[None]] = {}
+        """Those whose TLS is not there yet, each with the task that brings it about;
+        they are not among `connections`."""
+        self.unheard: dict[Connection, float] = {}
+        """Those that have sent no whole request head, the longest silent first, each
+        with the loop's second since when."""
+        self.idle: dict[Connection, float] = {}
+        """Those with no request under way any more, likewise."""
         self.lost = asyncio.Event()
         """Is set for each connection that is at its end."""
         self._max_connections = max_connections
@@ -129,7 +140,22 @@ class Server:
 
     def __call__(self) -> "Connection":
         """Make the protocol of one connection."""
-        return Connection(self)
+        connection = Connection(self)
+        self.unheard[connection] = asyncio.get_running_loop().time()
+        return connection
+
+    def make_room(self) -> bool:
+        """Cut off a connection that waits for a request; return whether there is one.
+
+        Silence must not keep others out: first goes who has sent no whole request
+        head, then who is idle, in either case for the longest. A request under way is
+        never cut off.
+        """
+        for waiting in (self.unheard, self.idle):
+            for connection in waiting:
+                connection.give_way()
+                return True
+        return False
 
     async def end(self) -> None:
         """End every connection; cut off what does not end by itself."""
@@ -190,7 +216,8 @@ class Connection(Paced):
         self._ending = False
         self._lingering = False
         self._reading = True
-        self._quiet_since = self._loop.time()
+        self._queue = server.unheard
+        """Where it stands while it waits for a request; see `Server.make_room`."""
         self._timer: asyncio.TimerHandle | None = None
         """Of whatever it is that this waits for and may not wait for for ever."""
 
@@ -285,6 +312,18 @@ class Connection(Paced):
         self._ending = True
         self._transport.abort()
 
+    def give_way(self) -> None:
+        """End it at once, be it that its TLS is not there yet, and count it no more."""
+        self._ending = True
+        self._queue.pop(self, None)
+        self._server.connections.discard(self)
+        handshake = self._server.beginning.pop(self, None)
+        if handshake is not None:
+            # A task that is cancelled before it began would leave its socket open.
+            self._loop.call_soon(handshake.cancel)
+        else:
+            self.abort()
+
     # --- what the loop calls ---------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -293,10 +332,13 @@ class Connection(Paced):
         self._transport.set_write_buffer_limits(READ_BYTES)
         if hasattr(transport, "max_size"):  # of a read; TLS and uvloop have their own
             transport.max_size = READ_BYTES
-        self._server.beginning.discard(self)
+        if self._ending:  # it gave way just now
+            self._transport.abort()
+            return
+        self._server.beginning.pop(self, None)
         self._server.connections.add(self)
         self.names = names_of(transport.get_extra_info("peercert"))
-        self._ring(self._server.idle_s, self._end_if_idle)
+        self._end_if_idle()
 
     def data_received(self, data: bytes) -> None:
         """Parse on."""
@@ -333,6 +375,7 @@ class Connection(Paced):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """Note that the caller is gone. What was begun for it is brought to its end."""
         self._server.connections.discard(self)
+        self._queue.pop(self, None)
         self._server.lost.set()
         self._ending = True
         self._waiting.clear()
@@ -436,6 +479,7 @@ class Connection(Paced):
             self._write_refusal(asked)
             return
         self._current = asked
+        self._queue.pop(self, None)
         self._answered = False
         if self._task is None:
             self._task = self._loop.create_task(self._answer_all())
@@ -467,6 +511,9 @@ class Connection(Paced):
     def _next(self, request: Request) -> None:
         """Go on behind an answer."""
         self._current = None
+        if self in self._server.connections:  # its caller may be gone, or cut off
+            self._queue = self._server.idle
+            self._queue[self] = self._loop.time()
         if not self._answered:
             self.abort()
         elif self._ending:
@@ -479,8 +526,6 @@ class Connection(Paced):
             self._begin(following)
         elif self._half_closed:
             self._close()
-        else:
-            self._quiet_since = self._loop.time()
         if not self._waiting:
             self.go_on()
 
@@ -550,12 +595,14 @@ class Connection(Paced):
         self._timer = self._loop.call_later(seconds, act)
 
     def _end_if_idle(self) -> None:
-        """Close a connection whose next request does not come."""
-        left = self._server.idle_s
-        if self._current is None:
-            left += self._quiet_since - self._loop.time()
+        """Close a connection whose first or next request does not come."""
+        server = self._server
+        left = server.head_s if self._queue is server.unheard else server.idle_s
+        since = self._queue.get(self)
+        if since is not None:
+            left += since - self._loop.time()
         if left > 0:
-            self._ring(left, self._end_if_idle)
+            self._ring(min(left, server.idle_s), self._end_if_idle)
         else:
             self._close()
 

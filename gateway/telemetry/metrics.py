@@ -129,7 +129,7 @@ class Metrics:
         )
         self._refused_connections = self._counter(
             "gateway_connections_refused",
-            "Connections closed at once, because there were too many.",
+            "Connections closed because there were too many, of either listener.",
             "",
         )
         self._canary_share = self._gauge(
@@ -229,7 +229,7 @@ class Metrics:
         self._keys.read = read
 
     def connection_refused(self) -> None:
-        """Count a connection that was one too many."""
+        """Count a connection that was closed because there were too many."""
         self._refused_connections.inc()
 
     def certificates_refused(self, setting: str) -> None:

@@ -202,6 +202,7 @@ class Supervisor:
             lambda: self._standing.keys(self._telemetry.inventory.page()),
             lambda: self._settings.admin.tokens,
             gather=self._gather,
+            on_refused=self._telemetry.full("admin"),
         )
 
     def _announce(self, inbound: str, admin: Listener) -> None:

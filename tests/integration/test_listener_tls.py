@@ -398,10 +398,10 @@ async def test_the_certificate_shown_to_alipayhk_is_swapped_live(
     "said", [b"", b"\x16\x03\x01\x02\x00"], ids=["silent", "stalled"]
 )
 async def test_a_handshake_that_does_not_come_to_its_end_is_given_up(
-    run_house, authority, monkeypatch, said
+    run_house, authority, said
 ):
-    monkeypatch.setattr("gateway.edge.door._HANDSHAKE_S", 0.3)
-    async with run_house(inbound={"tls": PLAIN}, callers=[BY_TOKEN]) as house:
+    inbound = {"tls": PLAIN, "head_timeout_s": 0.3}
+    async with run_house(inbound=inbound, callers=[BY_TOKEN]) as house:
         reader, writer = await house.caller.connect()  # without TLS
         writer.write(said)
         await house.seen_metric("gateway_connections", 1)
@@ -439,27 +439,24 @@ async def ended(reader):
     return got == b"" or isinstance(got, ConnectionError)
 
 
-async def test_handshakes_count_as_connections_and_one_too_many_is_closed(
+async def test_handshakes_count_as_connections_and_give_way_to_newcomers(
     run_house, authority
 ):
     inbound = {"tls": PLAIN, "max_connections": 3}
     async with run_house(inbound=inbound, callers=[BY_TOKEN]) as house:
         caller = house.caller.known_by(TOKEN, trusting(authority))
         reader, writer = await caller.connect()
-        silent = [(await house.caller.connect())[1] for _ in range(2)]  # without TLS
-        await house.seen_metric("gateway_connections", 3)
-        for _ in range(20):
-            refused, one_too_many = await house.caller.connect()
-            assert await ended(refused)
-            one_too_many.close()
+        writer.write(REQUEST)
+        assert (await read_answer(reader)).status == 200
+        silent = [await house.caller.connect() for _ in range(22)]  # without TLS
+        for each in silent[:20]:
+            assert await ended(each[0])
         assert await house.metric("gateway_connections") == 3
         assert await house.metric("gateway_connections_refused_total") == 20
-        writer.write(REQUEST)  # who was there before is served
+        writer.write(REQUEST)  # who was heard before is served
         assert (await read_answer(reader)).status == 200
-        silent[0].close()
-        await house.seen_metric("gateway_connections", 2)
         assert (await caller.post()).status == 200
-        for each in (writer, silent[1]):
+        for each in (writer, *(each[1] for each in silent)):
             each.close()
         await house.seen_metric("gateway_connections", 0)
         assert house.events("loop_error") == []

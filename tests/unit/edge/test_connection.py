@@ -394,9 +394,9 @@ async def test_what_waits_is_not_begun_where_writing_shows_that_nobody_is_there(
         assert not all(desk.delivered)
 
 
-async def seen(desk):
+async def seen(desk, count=1):
     async with asyncio.timeout(5):
-        while not desk.seen:  # noqa: ASYNC110
+        while len(desk.seen) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -460,6 +460,59 @@ async def test_a_connection_leaves_nothing_that_has_to_be_searched_for(desk):
             assert ours() is None
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("end", ["silent", "refused", "unread"])
+async def test_a_connection_with_no_request_under_way_makes_room(desk, end):
+    """Also where its last answer is written, and only its end is waited for."""
+    desk.gate.clear()
+    async with serving(desk, max_connections=4) as (server, port):
+        busy = await Line.to(port)
+        busy.write(post("/busy"))
+        await seen(desk)
+        data = {"silent": b"", "refused": b"\0", "unread": post("/unread", b"{}")[:-1]}
+        held = [await Line.to(port) for _ in range(300)]
+        for line in held:
+            line.write(data[end])
+        if data[end]:
+            for line in held:
+                await line.until_answers(1)
+        newcomer = await Line.to(port)
+        newcomer.write(post("/new"))
+        async with asyncio.timeout(5):
+            while ("/new", 0) not in desk.seen:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        desk.gate.set()
+        for line, name in ((busy, "/busy"), (newcomer, "/new")):
+            await line.until_answers(1)
+            assert names(line.data) == [name]
+            line.close()
+        for line in held:
+            line.close()
+        await gone(server)
+        assert (server.beginning, server.unheard, server.idle) == ({}, {}, {})
+
+
+async def test_where_all_connections_are_at_work_the_newcomer_is_closed(desk):
+    desk.gate.clear()
+    refused = []
+    async with serving(
+        desk, max_connections=2, on_refused=lambda: refused.append(1)
+    ) as (server, port):
+        busy = [await Line.to(port) for _ in range(2)]
+        for n, line in enumerate(busy):
+            line.write(post(f"/{n}"))
+        await seen(desk, 2)
+        newcomer = await Line.to(port)
+        await newcomer.until_end()
+        assert (newcomer.data, refused) == (b"", [1])
+        desk.gate.set()
+        for n, line in enumerate(busy):
+            await line.until_answers(1)
+            assert names(line.data) == [f"/{n}"]
+        for line in (*busy, newcomer):
+            line.close()
+        await gone(server)
 
 
 async def test_the_end_of_the_server_ends_what_is_idle_and_what_is_under_way(desk):
