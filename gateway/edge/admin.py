@@ -9,7 +9,8 @@ from gateway.access.callers import Caller, Callers
 from gateway.edge.connection import Server
 from gateway.edge.request import Request, credentials_of
 from gateway.edge.response import Response
-from gateway.errors import Unauthenticated
+from gateway.edge.rules import check_head
+from gateway.errors import InvalidRequest, Unauthenticated
 
 _HEAD_S: Final = 5.0
 """For a connection's first request head, TLS included: probes are quicker."""
@@ -62,9 +63,9 @@ def admin_server(  # noqa: PLR0913 - its ports
     }
 
     async def answer(request: Request) -> Response:
-        if not _may_ask(request, tokens()):
-            headers = {"WWW-Authenticate": "Bearer"}
-            return Response(status=HTTPStatus.UNAUTHORIZED, headers=headers)
+        refusal = _refusal(request, tokens())
+        if refusal is not None:
+            return refusal
         page = pages.get(request.target.partition("?")[0])
         if page is None or request.method not in ("GET", "HEAD"):
             return _no_page(known=page is not None)
@@ -77,7 +78,7 @@ def admin_server(  # noqa: PLR0913 - its ports
 
     return Server(
         handle,
-        lambda _: Response(status=HTTPStatus.BAD_REQUEST),
+        lambda cause: Response(status=cause.status),
         head_s=_HEAD_S,
         on_refused=on_refused,
     )
@@ -93,6 +94,18 @@ def _no_page(*, known: bool) -> Response:
         return Response(status=HTTPStatus.NOT_FOUND)
     allow = {"Allow": "GET, HEAD"}
     return Response(status=HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
+
+
+def _refusal(request: Request, tokens: Sequence[bytes]) -> Response | None:
+    """Return the answer to a request that no page is shown to; None if one may be."""
+    try:
+        check_head(request)
+    except InvalidRequest:
+        return Response(status=HTTPStatus.BAD_REQUEST, closes=True)
+    if not _may_ask(request, tokens):
+        headers = {"WWW-Authenticate": "Bearer"}
+        return Response(status=HTTPStatus.UNAUTHORIZED, headers=headers)
+    return None
 
 
 def _may_ask(request: Request, tokens: Sequence[bytes]) -> bool:

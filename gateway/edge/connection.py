@@ -14,13 +14,15 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
+from http import HTTPStatus
 from typing import Final, cast
 
 from httptools import (
     HttpParserCallbackError,
     HttpParserError,
     HttpParserInvalidMethodError,
+    HttpParserInvalidURLError,
     HttpParserUpgrade,
     HttpRequestParser,
 )
@@ -29,7 +31,7 @@ from gateway.edge.paced import Paced
 from gateway.edge.pieces import READ_BYTES, pieces_of
 from gateway.edge.request import Request
 from gateway.edge.response import Response
-from gateway.edge.tls import names_of
+from gateway.edge.tls import CallersObject, names_of
 from gateway.turns import next_turn
 
 _FRAME_BYTES: Final = 64
@@ -49,9 +51,44 @@ lose answers, and with them why. Then as long again for it to take what was writ
 
 _MOST_HEADERS: Final = 128
 
+_LINE_BYTES: Final = 8190
+"""Of a request line, and of a header's value."""
+
+_LINE_FRAME_BYTES: Final = len("  HTTP/1.1")
+"""What a request line has beside its method and its target."""
+
+_LINE_ENDS_BYTES: Final = len("\r\n\r\n")
+"""What a head has beside its request line and its headers."""
+
 _A_METHOD: Final = re.compile(rb"[A-Za-z]{1,20} /")
 
-_VERSIONS: Final = ("1.1", "1.0")
+_REASONS: Final = {
+    "Content-Length can't be present with Transfer-Encoding": "it has a length "
+    "(Content-Length) and chunks (Transfer-Encoding), of which a body has one",
+    "Transfer-Encoding can't be present with Content-Length": "it has a length "
+    "(Content-Length) and chunks (Transfer-Encoding), of which a body has one",
+    "Request has invalid `Transfer-Encoding`": "its Transfer-Encoding is not chunked",
+    "Invalid `Transfer-Encoding` header value": "its Transfer-Encoding is not chunked",
+    "Empty Transfer-Encoding": "its Transfer-Encoding is empty",
+    "Duplicate Content-Length": "its Content-Length is there twice",
+    "Empty Content-Length": "its Content-Length is empty",
+    "Content-Length overflow": "its Content-Length is too great",
+    "Invalid character in Content-Length": "its Content-Length is no number",
+    "Invalid character in chunk size": "the size of a chunk is no number",
+    "Chunk size overflow": "the size of a chunk is too great",
+    "Invalid header token": "a header's name has a character that no name has",
+    "Invalid header field char": "a header's name has a character that no name has",
+    "Invalid header value char": "a header's value has a character that none has",
+    "Expected space after method": "its request line is malformed",
+    "Expected space after version": "its request line is malformed",
+    "Expected CRLF after version": "its request line does not end with its version",
+    "Expected HTTP/, RTSP/ or ICE/": "its request line names no version of HTTP",
+    "Invalid HTTP version": "its version is not HTTP/1.1 or HTTP/1.0",
+    "Missing expected LF after header value": "a line does not end in CR LF",
+    "Missing expected CR after header value": "a line does not end in CR LF",
+}
+"""What may be wrong, by what the parser says: its words, which a version may change,
+are never shown."""
 
 _NOT_OF_HTTP: Final = frozenset(
     [
@@ -74,11 +111,26 @@ _NOT_OF_HTTP: Final = frozenset(
 
 
 class NotHttp(Exception):
-    """What came is no request. `is_method` says that its method alone is at fault."""
+    """What came is no request that can be answered.
 
-    def __init__(self, reason: str, *, is_method: bool = False) -> None:
+    Attributes:
+        status: 405 where its method alone is at fault, 414 for too long a target; else
+            400.
+    """
+
+    def __init__(
+        self, reason: str, *, status: HTTPStatus = HTTPStatus.BAD_REQUEST
+    ) -> None:
         super().__init__(reason)
-        self.is_method = is_method
+        self.status = status
+
+
+_HEAD_TOO_LONG: Final = "its head is over inbound.max_header_bytes"
+
+_TARGET_TOO_LONG: Final = NotHttp(
+    f"its request line is over {_LINE_BYTES} bytes, or over inbound.max_header_bytes",
+    status=HTTPStatus.REQUEST_URI_TOO_LONG,
+)
 
 
 class Server:
@@ -194,7 +246,7 @@ class Connection(Paced):
         self.names: frozenset[str] | None = None
         self._server = server
         self._transport: asyncio.Transport
-        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._parser: HttpRequestParser | None = self._new_parser()
         self._request = Request(self)
         """The one whose head arrives; then the one whose body does."""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -216,8 +268,7 @@ class Connection(Paced):
         self._ending = False
         self._lingering = False
         self._reading = True
-        self._queue = server.unheard
-        """Where it stands while it waits for a request; see `Server.make_room`."""
+        self._queue = server.unheard  # or `idle`: it stands there while it waits
         self._timer: asyncio.TimerHandle | None = None
         """Of whatever it is that this waits for and may not wait for for ever."""
 
@@ -225,6 +276,11 @@ class Connection(Paced):
     def is_unsent(self) -> bool:
         """Whether the system has not been given all that was written."""
         return self._transport.get_write_buffer_size() > 0
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it is of TLS."""
+        return self._transport.get_extra_info("sslcontext") is not None
 
     async def deliver(
         self, request: Request, response: Response, timeout_s: float
@@ -338,6 +394,8 @@ class Connection(Paced):
         self._server.beginning.pop(self, None)
         self._server.connections.add(self)
         self.names = names_of(transport.get_extra_info("peercert"))
+        if (tls := self._tls) is not None:
+            tls.on_end = partial(self._loop.call_soon, self._end_half)
         self._end_if_idle()
 
     def data_received(self, data: bytes) -> None:
@@ -346,9 +404,7 @@ class Connection(Paced):
             return  # behind the last request, or what was malformed
         self._progressed = False
         try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._parser = None  # another protocol's from here on, which is not spoken
+            self._feed(data)
         except HttpParserCallbackError as error:
             self._fail(error.__context__ or error)  # a defect, and not the caller's
             return
@@ -360,17 +416,15 @@ class Connection(Paced):
             return
         self._unfinished += len(data)
         if self._unfinished > self._server.max_head_bytes() + _FRAME_BYTES:
-            self._refuse(NotHttp("HeadTooLong"))
+            self._refuse(NotHttp(_HEAD_TOO_LONG))
 
     def eof_received(self) -> bool:
-        """Tell asyncio to stay open for the answers that are still to be written."""
-        if self._current is None or self._transport.get_extra_info("sslcontext"):
+        """Return whether asyncio is to stay open for answers still to be written."""
+        if self.is_secure:  # below TLS, which ends with it
             self._close()
-            return False  # TLS ends both halves at once
-        self._half_closed = True
-        if self._in_body:
-            self._request.body.lose("The rest never comes.")
-        return True
+        else:
+            self._end_half()
+        return self._half_closed
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """Note that the caller is gone. What was begun for it is brought to its end."""
@@ -386,6 +440,8 @@ class Connection(Paced):
             self._request.body.lose("The caller is gone.")
         self._headers.clear()
         del self._request  # and with it, and the parser, the circles of references
+        if (tls := self._tls) is not None:
+            tls.on_end = None
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)
         if self._taken is not None and not self._taken.done():
@@ -395,8 +451,11 @@ class Connection(Paced):
     # --- what the parser calls -------------------------------------------------
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the request-target."""
-        self._request.raw_target += url
+        """Take a part of the request-target, and no more than a line may have."""
+        request = self._request
+        request.raw_target += url
+        if len(request.raw_target) > _LINE_BYTES:
+            self._refuse(_TARGET_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header of the head; of one behind the body only the length counts."""
@@ -407,26 +466,29 @@ class Connection(Paced):
         request = self._request
         request.count_header(name, value)
         if not self._is_bounded(request):
-            self._refuse(NotHttp("TrailersTooLong"))
+            self._refuse(NotHttp("its trailers are over inbound.max_header_bytes"))
 
     def on_headers_complete(self) -> None:
         """Answer the request, or let it wait for its turn."""
         self._progressed = self._in_body = True
         request, parser = self._request, self._parser
         if parser is None:
+            self._headers.clear()
             return  # behind the last that is answered
         headers, self._headers = self._headers, []
         request.take_headers(headers)
         request.method = parser.get_method().decode("latin-1")
         request.target = request.raw_target.decode("latin-1")
-        request.version = parser.get_http_version()
+        version = parser.get_http_version()
+        # Any later 1.x is answered as 1.1 (RFC 9110, 2.5).
+        request.version = "1.0" if version == "1.0" else "1.1"
         request.keeps_open = parser.should_keep_alive()
-        if request.version not in _VERSIONS or request.method in _NOT_OF_HTTP:
+        problem = self._problem_of(request, version, headers)
+        if problem is not None:
             self._parser = None
-            self._offer(NotHttp("OtherProtocol"))
-        elif request.headers > _MOST_HEADERS:
-            self._parser = None
-            self._offer(NotHttp("TooManyHeaders"))
+            self._offer(problem)
+        elif parser.should_upgrade() and request.method != "CONNECT":
+            self._headers = headers  # its head is read again: see `_feed`
         else:
             self._offer(request)
 
@@ -437,6 +499,8 @@ class Connection(Paced):
 
     def on_message_complete(self) -> None:
         """Begin the next."""
+        if self._headers:
+            return
         self._progressed = True
         self._request.body.complete()
         self._request = Request(self)
@@ -444,11 +508,78 @@ class Connection(Paced):
         if self._lingering:
             self._close()
 
+    def _new_parser(self) -> HttpRequestParser:
+        parser = HttpRequestParser(self)
+        # Versions are this module's to judge: the parser knows no HTTP/1.2.
+        parser.set_dangerous_leniencies(lenient_version=True)
+        return parser
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Parse on, also behind a request that offers another protocol.
+
+        No such offer is taken (RFC 9110, 7.8). The parser ends where there is one, and
+        would pass over the body: so the head is read once more, without it.
+        """
+        while self._parser is not None:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                data = memoryview(data)[int(upgrade.args[0]) :]
+                self._decline()
+            else:
+                return
+
+    def _decline(self) -> None:
+        """Read a head without its offer of another protocol; after CONNECT, no more."""
+        headers, self._headers = self._headers, []
+        if not headers:
+            self._parser = None
+            return
+        head = _without_offer(self._request, headers)
+        self._request, self._in_body = Request(self), False
+        self._parser = self._new_parser()
+        self._parser.feed_data(head)
+
+    def _problem_of(
+        self, request: Request, version: str, headers: list[tuple[bytes, bytes]]
+    ) -> NotHttp | None:
+        """Return why a head cannot be answered, whatever it asks for; None if it can."""
+        line = len(request.method) + len(request.raw_target) + _LINE_FRAME_BYTES
+        most = self._server.max_head_bytes()
+        problem = None
+        if version[0] != "1" or request.method in _NOT_OF_HTTP:
+            problem = NotHttp("it is of another protocol, or another version of HTTP")
+        elif request.headers > _MOST_HEADERS:
+            problem = NotHttp(f"it has over {_MOST_HEADERS} headers")
+        elif line > min(_LINE_BYTES, most):
+            problem = _TARGET_TOO_LONG
+        elif line + _LINE_ENDS_BYTES + request.size > most:
+            problem = NotHttp(_HEAD_TOO_LONG)
+        elif request.size > _LINE_BYTES and any(
+            len(value) > _LINE_BYTES for _, value in headers
+        ):
+            problem = NotHttp(f"a header's value is over {_LINE_BYTES} bytes")
+        return problem
+
     def _is_bounded(self, request: Request) -> bool:
         return (
             request.headers <= _MOST_HEADERS
             and request.size <= self._server.max_head_bytes()
         )
+
+    @property
+    def _tls(self) -> CallersObject | None:
+        tls = self._transport.get_extra_info("ssl_object")
+        return tls if isinstance(tls, CallersObject) else None
+
+    def _end_half(self) -> None:
+        """Note that the caller sends no more; close behind what it is still to get."""
+        if self._current is None or self._transport.is_closing():
+            self._close()
+            return
+        self._half_closed = True
+        if self._in_body:
+            self._request.body.lose("The rest never comes.")
 
     # --- one request after the other -------------------------------------------
 
@@ -607,6 +738,17 @@ class Connection(Paced):
             self._close()
 
 
+def _without_offer(request: Request, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Write a head as it came, but for its Upgrade header."""
+    line = b"%b %b HTTP/%b" % (
+        request.method.encode("latin-1"),
+        request.raw_target,
+        request.version.encode("latin-1"),
+    )
+    kept = [b"%b: %b" % each for each in headers if each[0].lower() != b"upgrade"]
+    return b"\r\n".join([line, *kept, b"", b""])
+
+
 @lru_cache(maxsize=1)
 def _date(second: int) -> str:  # noqa: ARG001 - what it is kept for
     """Give the Date header, made once a second."""
@@ -614,8 +756,11 @@ def _date(second: int) -> str:  # noqa: ARG001 - what it is kept for
 
 
 def _reason_of(error: HttpParserError, line: bytes) -> NotHttp:
-    """Say what is wrong, without the parser's text: it may quote the request."""
-    is_method = isinstance(error, HttpParserInvalidMethodError) and bool(
-        _A_METHOD.match(line)
-    )
-    return NotHttp(type(error).__name__, is_method=is_method)
+    """Say what is wrong, in words of ours: the parser's may quote the request."""
+    if isinstance(error, HttpParserInvalidMethodError):
+        if _A_METHOD.match(line):
+            return NotHttp("its method", status=HTTPStatus.METHOD_NOT_ALLOWED)
+        return NotHttp("its request line begins with no method")
+    if isinstance(error, HttpParserInvalidURLError):
+        return NotHttp("its target has a character that no target has")
+    return NotHttp(_REASONS.get(str(error), "a line, a header or a chunk is malformed"))

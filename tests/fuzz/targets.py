@@ -31,6 +31,7 @@ from gateway.edge.request import (
     read_head,
 )
 from gateway.edge.response import Response
+from gateway.edge.rules import check_head
 from gateway.errors import (
     ClientIdMismatch,
     ExchangeError,
@@ -221,7 +222,8 @@ class _Desk:
             _CALLERS.identify(credentials_of(asked))
         answer = self._next()
         try:
-            head = read_head(asked, _BOUNDS)
+            check_head(asked)
+            head = read_head(asked)
             _check_head(head)
             body = await read_body(asked, _BOUNDS, Quota(1 << 20), Arriving())
             declared = asked.only("Content-Length")

@@ -1,6 +1,7 @@
 """The server of our own, on real sockets and both loops: what no caller may do to it."""
 
 import asyncio
+import contextlib
 import gc
 import socket
 import ssl
@@ -656,3 +657,96 @@ async def test_a_defect_in_a_refusal_is_told_and_ends_the_connection(
         assert len(names(line.data)) == bool(before)
         assert [type(each["exception"]) for each in errors] == [LookupError]
         line.close()
+
+
+class TlsCaller:
+    """A caller's TLS by hand: it can end its own half and read on."""
+
+    def __init__(self, sock, context):
+        self._sock = sock
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")
+
+    async def _until(self, act):
+        """Do this, exchanging what it needs; gives what it gives."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                done = act()
+            except ssl.SSLWantReadError:
+                done = None
+            await loop.sock_sendall(self._sock, self._out.read())
+            if done is not None:
+                return done
+            data = await loop.sock_recv(self._sock, 1 << 16)
+            assert data, "ended without a close_notify"
+            self._in.write(data)
+
+    async def begin(self):
+        await self._until(lambda: self._tls.do_handshake() or True)
+
+    async def send(self, *pieces, end):
+        """Write these in one, with a close_notify behind them."""
+        for piece in pieces:
+            self._tls.write(piece)
+        if end:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.unwrap()
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._sock, self._out.read())
+
+    async def read_all(self):
+        """Read to the close_notify of the other side."""
+        data = b""
+        with contextlib.suppress(ssl.SSLZeroReturnError):
+            while True:
+                data += await self._until(lambda: self._tls.read(1 << 16))
+        return data
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("size", [0, 300_000])
+async def test_a_caller_that_ends_its_half_of_tls_gets_its_answers(
+    desk, tls, errors, version, size
+):
+    context, theirs = tls
+    context.maximum_version = version
+    desk.sizes["/b"] = size
+    desk.patience_s = 5
+    desk.gate.clear()
+    async with serving(desk, tls=context) as (server, port):
+        with caller(port, 1 << 16) as sock:
+            line = TlsCaller(sock, theirs)
+            async with asyncio.timeout(5):
+                await line.begin()
+                await line.send(post("/a", b"{}") + post("/b", b"{}"), end=True)
+                await seen(desk)
+                await turns(10)
+                desk.gate.set()
+                data = await line.read_all()
+            assert names(data) == ["/a", "/b"]
+            await gone(server)
+        assert desk.seen == [("/a", 2), ("/b", 2)]
+        assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("data", "seen_of_it"),
+    [(b"", []), (post("/a", b"{}")[:-1], [("/a", 0)]), (b"POST /a", [])],
+    ids=["nothing", "half a body", "half a head"],
+)
+async def test_an_end_of_tls_within_a_request_ends_the_connection(
+    desk, tls, errors, data, seen_of_it
+):
+    context, theirs = tls
+    async with serving(desk, tls=context) as (server, port):
+        with caller(port) as sock:
+            line = TlsCaller(sock, theirs)
+            async with asyncio.timeout(5):
+                await line.begin()
+                await line.send(data, end=True)
+                answer = await line.read_all()
+            assert answer.startswith(b"HTTP/1.1 400" if seen_of_it else b"")
+            await gone(server)
+        assert desk.seen == seen_of_it
+        assert errors == []
