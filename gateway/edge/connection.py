@@ -420,10 +420,10 @@ class Connection(Paced):
 
     def eof_received(self) -> bool:
         """Return whether asyncio is to stay open for answers still to be written."""
-        if self.is_secure:  # below TLS, which ends with it
+        if self.is_secure:  # it is that of the connection below TLS, which ends with it
             self._close()
-        else:
-            self._end_half()
+            return False
+        self._end_half()
         return self._half_closed
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's

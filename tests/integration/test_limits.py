@@ -38,7 +38,8 @@ async def test_a_head_is_as_large_as_it_may_be_and_no_larger(run_house, more, st
     async with run_house(inbound={"max_header_bytes": 1024}) as house:
         known = [("Host", "g"), ("Content-Length", str(len(peer.REQUEST_BODY)))]
         used = sum(len(name) + len(value) + 4 for name, value in known)
-        room = 1024 - len(peer.TARGET) - used - len("X-Fill") - 4
+        line = len(f"POST {peer.TARGET} HTTP/1.1\r\n")
+        room = 1024 - line - used - len("X-Fill: \r\n\r\n")
         got = await house.caller.raw(
             post(peer.REQUEST_BODY, "X-Fill: " + "x" * (room + more))
         )

@@ -343,11 +343,10 @@ async def test_a_body_that_nobody_reads_ends_its_connection(desk):
 @pytest.mark.parametrize(
     "data",
     [
-        post("/a", b"", "Upgrade: x", "Connection: Upgrade"),
         post("/a", b"", line="CONNECT {} HTTP/1.1"),
         b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n",
     ],
-    ids=["upgrade", "CONNECT", "chunks"],
+    ids=["CONNECT", "chunks"],
 )
 async def test_behind_what_others_may_read_otherwise_nothing_is_read(desk, data):
     async with serving(desk) as (_, port):
@@ -362,6 +361,36 @@ async def test_behind_what_others_may_read_otherwise_nothing_is_read(desk, data)
             b"",
         )
         assert [target for target, _ in desk.seen] == ["/a"]
+        line.close()
+
+
+OFFER = ("Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AA")
+
+
+@pytest.mark.parametrize("offset", range(1, len(post("/a", b"12345", *OFFER)) + 9, 7))
+async def test_an_offer_of_another_protocol_is_declined_wherever_reads_end(
+    desk, errors, offset
+):
+    data = post("/a", b"12345", *OFFER) + post("/b", b"1", *OFFER) + post("/c", b"12")
+    async with serving(desk) as (_, port):
+        line = await Line.to(port)
+        line.write(data[:offset])
+        await turns(5)
+        line.write(data[offset:])
+        await line.until_answers(3)
+        assert names(line.data) == ["/a", "/b", "/c"]
+        assert desk.seen == [("/a", 5), ("/b", 1), ("/c", 2)]
+        assert b"Connection" not in line.data  # it stays open
+        line.close()
+    assert errors == []
+
+
+async def test_a_large_body_behind_an_offer_is_read_as_any_other(desk):
+    async with serving(desk) as (_, port):
+        line = await Line.to(port)
+        line.write(post("/a", b"x" * 300_000, *OFFER) + post("/b"))
+        await line.until_answers(2)
+        assert desk.seen == [("/a", 300_000), ("/b", 0)]
         line.close()
 
 
