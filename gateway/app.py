@@ -105,6 +105,7 @@ class Gateway(Works):
             self._telemetry.metrics.expose,
             self._telemetry.inventory.page,
             lambda: self._plant.settings.admin.tokens,
+            hosts=lambda: frozenset(self._plant.settings.admin.hosts),
             on_refused=self._telemetry.full("admin"),
         )
 

@@ -14,6 +14,7 @@ from gateway.config.values import (
     Bytes,
     Count,
     File,
+    HostName,
     ListenAt,
     MediaType,
     Name,
@@ -57,6 +58,7 @@ class Inbound(Section):
     """Where internal services call."""
 
     listen: ListenAt = Address("127.0.0.1", 8080)
+    hosts: tuple[HostName, ...] = ()
     tls: ListenerTls | None = None
     max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 16384
     max_body_bytes: Bytes = 1 << 20
@@ -75,6 +77,7 @@ class Admin(Section):
     """Health and metrics; never for services."""
 
     listen: ListenAt = Address("127.0.0.1", 9090)
+    hosts: tuple[HostName, ...] = ()
     tls: ListenerTls | None = None
     tokens: tuple[TokenDigest, ...] = Field(default=(), repr=False)
 

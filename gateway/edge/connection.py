@@ -239,11 +239,13 @@ class Connection(Paced):
     Attributes:
         names: the subject alternative names of the peer's certificate; None without
             one.
+        local_address: the address that it came in on; None for a Unix socket.
     """
 
     def __init__(self, server: Server) -> None:
         super().__init__()
         self.names: frozenset[str] | None = None
+        self.local_address: str | None = None
         self._server = server
         self._transport: asyncio.Transport
         self._parser: HttpRequestParser | None = self._new_parser()
@@ -394,6 +396,8 @@ class Connection(Paced):
         self._server.beginning.pop(self, None)
         self._server.connections.add(self)
         self.names = names_of(transport.get_extra_info("peercert"))
+        local = transport.get_extra_info("sockname")
+        self.local_address = local[0] if isinstance(local, tuple) else None
         if (tls := self._tls) is not None:
             tls.on_end = partial(self._loop.call_soon, self._end_half)
         self._end_if_idle()

@@ -27,7 +27,7 @@ from gateway.edge.request import (
     read_head,
 )
 from gateway.edge.response import Response
-from gateway.edge.rules import check_head
+from gateway.edge.rules import check_head, check_site
 from gateway.errors import (
     ExchangeError,
     InternalError,
@@ -55,11 +55,15 @@ _PASSED_ON: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What answers requests: one configuration's, replaced whole at a reload."""
+    """What answers requests: one configuration's, replaced whole at a reload.
+
+    `hosts`: the names that it may be called by without callers, beside `localhost`.
+    """
 
     policy: Policy
     relay: Relay
     bounds: Bounds
+    hosts: frozenset[str] = frozenset()
 
 
 class _Names:
@@ -245,6 +249,8 @@ def _admitted(
     check_head(request)
     if policy.knows_callers:
         policy.identify(credentials_of(request), record)
+    else:
+        check_site(request, service.hosts, "inbound.hosts")
     if request.method != POST:
         policy.check_method(request.method, request.target, record)
     head = read_head(request)

@@ -26,7 +26,8 @@ _READ: Final = {
     name.lower().encode(): name
     for name in (
         *("Authorization", "Content-Encoding", "Content-Length", "Expect", "Host"),
-        *("Sec-WebSocket-Key1", "Transfer-Encoding", *_OURS),
+        *("Origin", "Sec-Fetch-Site", "Sec-WebSocket-Key1", "Transfer-Encoding"),
+        *_OURS,
     )
 }
 """The headers that are read; of all others only the length counts."""
@@ -63,6 +64,7 @@ class Wire(Protocol):
     """The connection that a request came on."""
 
     names: frozenset[str] | None
+    local_address: str | None
 
     @property
     def is_secure(self) -> bool:

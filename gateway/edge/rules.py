@@ -9,6 +9,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from gateway.access.sites import check_host, check_page
 from gateway.edge.request import Request
 from gateway.errors import InvalidRequest
 
@@ -21,6 +22,8 @@ of two hosts does."""
 _ABSOLUTE: Final = re.compile(r"(https?)://([^/?]+)(/[^?]*)?(\?.*)?", re.IGNORECASE)
 
 _AMBIGUOUS: Final = {"Sec-WebSocket-Key1", "Transfer-Encoding"}
+
+_OF_BROWSERS: Final = {"Origin", "Sec-Fetch-Site"}
 
 
 def check_head(request: Request) -> None:
@@ -54,6 +57,32 @@ def check_head(request: Request) -> None:
     ):
         msg = "A body has a Content-Length, or is chunked, and nothing else."
         raise InvalidRequest(msg)
+
+
+def check_site(request: Request, names: frozenset[str], setting: str) -> None:
+    """Check that no web page of another origin sent a request, as far as it shows.
+
+    Args:
+        request: one that `check_head` passed.
+        names: those that the listener is called by, beside `localhost`.
+        setting: where names are added, for the error.
+
+    Raises:
+        Forbidden: one did, or may have.
+    """
+    local = request.wire.local_address
+    if local is None:
+        return  # no browser reaches a Unix socket
+    fields = request.fields
+    host = fields.get("Host", ("",))[0].lower()
+    check_host(host_name(host) or "", names, local, setting)
+    if not fields.keys().isdisjoint(_OF_BROWSERS):
+        scheme = "https" if request.wire.is_secure else "http"
+        check_page(
+            f"{scheme}://{host}",
+            fields.get("Origin", ()),
+            fields.get("Sec-Fetch-Site", ()),
+        )
 
 
 def _host_of(request: Request) -> str:

@@ -201,6 +201,7 @@ class Supervisor:
             ),
             lambda: self._standing.keys(self._telemetry.inventory.page()),
             lambda: self._settings.admin.tokens,
+            hosts=lambda: frozenset(self._settings.admin.hosts),
             gather=self._gather,
             on_refused=self._telemetry.full("admin"),
         )
