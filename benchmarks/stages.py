@@ -20,7 +20,7 @@ from typing import TextIO
 
 from benchmarks.floor import Floor
 from benchmarks.sample import CLIENT_ID, KIB, TARGET, Keys, answer, request_body
-from gateway.access.admission import Admission, Limits, Loan, Quota
+from gateway.access.admission import Account, Admission, Limits, Quota
 from gateway.events import ExchangeRecord
 from gateway.keys.backends.pem import FileKey
 from gateway.keys.keyring import Keyring
@@ -54,6 +54,7 @@ from gateway.protocol.outgoing import check_target
 from gateway.protocol.signature import base_of, matches
 from gateway.relay.breaker import Breaker, BreakerSettings
 from gateway.relay.exchange import Relay
+from gateway.relay.ports import Memory
 from gateway.relay.routes import Call, Client, Route
 
 _ROUND_S = 0.04
@@ -70,6 +71,7 @@ class Canned:
         request: SignedMessage,
         *,
         timeout_s: float,  # noqa: ARG002 - the port's
+        memory: Memory,  # noqa: ARG002
     ) -> ReceivedResponse:
         _ = request.headers  # an upstream writes them
         return self.received
@@ -186,7 +188,7 @@ def stages(keys: Keys, size: int, log: TextIO, *, encrypted: bool) -> list[Stage
         Stage("  metrics", lambda: telemetry.metrics.count(record, series)),
         Stage("  clock watch", lambda: telemetry.clocks(record)),
         Stage("admission, one place", _admitted(Admission(Limits(512)))),
-        Stage("memory, one loan", _lent(Quota(1 << 30))),
+        Stage("memory, one account", _counted(Quota(1 << 30))),
     ]
 
 
@@ -231,10 +233,11 @@ def _admitted(admission: Admission) -> Callable[[], None]:
     return lambda: admission.leave(admission.enter_now("", "hk"))
 
 
-def _lent(quota: Quota) -> Callable[[], None]:
+def _counted(quota: Quota) -> Callable[[], None]:
     def one() -> None:
-        with Loan(quota) as loan:
-            loan.take_now(KIB)
+        account = Account(quota)
+        account.add(KIB)
+        account.keep(0)
 
     return one
 

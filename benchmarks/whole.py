@@ -131,7 +131,6 @@ class Whole:
         memory = Quota(1 << 30)
         upstream = HttpUpstream(
             Dial(bytes(Canned(keys, KIB, encrypted=encrypted))),
-            memory,
             max_response_bytes=1 << 20,
         )
         breaker = Breaker(BreakerSettings(), CLOCK.monotonic)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from gateway import config
-from gateway.access.admission import Limits, Quota
+from gateway.access.admission import Limits
 from gateway.access.callers import Caller, Callers
 from gateway.access.policy import NewBucket, Permits, Policy
 from gateway.access.rates import Rate
@@ -79,7 +79,6 @@ class Plant:
 
     Args:
         settings: the configuration.
-        memory: the bytes of bodies that may be held.
         homes: where private keys may live; they outlive the plant.
         listener: is told of keyrings, certificates, canaries and breakers.
         before: the plant that this one is to replace. No keyring may be older than
@@ -91,7 +90,6 @@ class Plant:
     def __init__(
         self,
         settings: Settings,
-        memory: Quota,
         homes: Homes,
         listener: PlantListener,
         before: "Plant | None" = None,
@@ -102,7 +100,6 @@ class Plant:
         self.policy: Policy | None = None
         self.inbound_tls: Certificates | None = None
         self.admin_tls: Certificates | None = None
-        self._memory = memory
         self._listener = listener
         self._policy_before = before.policy if before else None
         self._new_bucket = new_bucket
@@ -354,7 +351,6 @@ class Plant:
                 connect_timeout_s=each.connect_timeout_s,
                 public_only=each.public_addresses_only,
             ),
-            self._memory,
             max_response_bytes=each.max_response_bytes,
             first_byte_timeout_s=each.first_byte_timeout_s,
         )

@@ -19,7 +19,7 @@ from gateway.config import ListenerTls, Settings, Tls
 from gateway.documents import Document, DocumentError, Problem
 from gateway.edge.tls import client_context, server_context
 from gateway.errors import AuditError, KeyringError, SetupError
-from gateway.keys.backends.access import Others, read_key_file
+from gateway.keys.backends.access import Others, check_file, read_key_file
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.homes import Homes
 from gateway.keys.backends.pem import FILES
@@ -195,7 +195,10 @@ def _refusal(file: Path, load: Callable[[Path], object]) -> str:
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
             return "it is not a file"
+        check_file(file, Others.MAY_READ)
         load(file)
+    except KeyringError as error:
+        return error.detail
     except OSError as error:
         return _reason(error)
     return ""

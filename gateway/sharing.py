@@ -1,4 +1,4 @@
-"""What several workers share out: limits by their number, rates by shared memory.
+"""What several workers share: limits by their number, rates and PINs by shared memory.
 
 The places of exchanges and connections and the bytes of bodies are divided: each worker
 has its part, rounded up. A caller's rate holds over all of them, exactly: its bucket is
@@ -10,8 +10,11 @@ import math
 import mmap
 import os
 import struct
+import threading
 import time
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final, Self
 
 from gateway.access.rates import Level, Rate
@@ -23,7 +26,14 @@ _SLOTS: Final = 1 << 16
 may have an old and a new bucket, and a slot is used again as late as possible."""
 
 _CROWD: Final = struct.Struct("=Q")
-_BYTES: Final = _SLOTS * _SLOT.size + 257 * _CROWD.size
+_PINS: Final = _SLOTS * _SLOT.size + 257 * _CROWD.size
+_DIGEST_BYTES: Final = 32
+_MOST_PINS: Final = 64
+"""Refused PINs that are known; with one more, the oldest may be tried again."""
+
+_BYTES: Final = _PINS + (1 + _MOST_PINS) * _DIGEST_BYTES
+_TOKENS: Final = 64
+"""Locks for tokens, by their hash. They are of bytes behind the memory."""
 
 _TRIES: Final = 200
 _BETWEEN_TRIES_S: Final = 0.0002
@@ -172,6 +182,74 @@ class Buckets:
 
     def _write(self, slot: int, level: Level) -> None:
         _SLOT.pack_into(self._memory, slot * _SLOT.size, *level)
+
+
+class SharedRefusals:
+    """The PINs that tokens refused, in memory that several processes have mapped.
+
+    Each worker logs in by itself: without this, a wrong PIN would be tried once by each,
+    and again by each that takes the place of one that died. Implements
+    `gateway.keys.backends.pkcs11.pins.Refusals`.
+
+    Args:
+        memory: the memory. First in its part is the secret, then the digests.
+        entropy: gives that many random bytes.
+    """
+
+    def __init__(self, memory: Memory, entropy: Callable[[int], bytes]) -> None:
+        self._descriptor = memory.descriptor
+        self._memory = memory.mapped
+        self._entropy = entropy
+        self._own = [threading.Lock() for _ in range(1 + _TOKENS)]
+
+    @contextmanager
+    def alone(self, token: bytes) -> Iterator[None]:
+        """Keep other processes, and threads, from trying a PIN of a token.
+
+        Args:
+            token: what tells the token from all others.
+        """
+        with self._locked(1 + zlib.crc32(token) % _TOKENS):
+            yield
+
+    def secret(self) -> bytes:
+        """Return the secret; the first process that asks for it makes it."""
+        with self._locked(0):
+            if not any(self._read(0)):
+                self._write(0, self._entropy(_DIGEST_BYTES))
+            return self._read(0)
+
+    def add(self, digest: bytes) -> None:
+        """Note a digest."""
+        with self._locked(0):
+            known = [self._read(each) for each in range(1, _MOST_PINS + 1)]
+            kept = [*filter(any, known), digest][-_MOST_PINS:]
+            for place, each in enumerate(kept, 1):
+                self._write(place, each)
+
+    def __contains__(self, digest: bytes) -> bool:
+        """Check whether a digest was noted."""
+        with self._locked(0):
+            return any(self._read(each) == digest for each in range(1, _MOST_PINS + 1))
+
+    @contextmanager
+    def _locked(self, number: int) -> Iterator[None]:
+        """Hold a lock of the kernel's, which it frees if this process dies."""
+        with self._own[number]:  # it is the process's, whichever thread has it
+            place = _BYTES + number
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX, 1, place)
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, place)
+
+    def _read(self, place: int) -> bytes:
+        start = _PINS + place * _DIGEST_BYTES
+        return self._memory[start : start + _DIGEST_BYTES]
+
+    def _write(self, place: int, data: bytes) -> None:
+        start = _PINS + place * _DIGEST_BYTES
+        self._memory[start : start + _DIGEST_BYTES] = data
 
 
 class SharedBucket:

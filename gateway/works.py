@@ -28,6 +28,7 @@ from gateway.edge.listener import Listener
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
 from gateway.keys.backends.known import known_homes
+from gateway.keys.backends.pkcs11.pins import Refusals
 from gateway.observer import Telemetry
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
 from gateway.telemetry.audit import AuditWatch
@@ -50,6 +51,7 @@ class Works(ABC):
         environment: the variables that may hold passphrases and PINs.
         new_bucket: makes the bucket of a caller's rate, where it is not this
             process's own.
+        refusals: the PINs that tokens refused, where they are not this process's own.
     """
 
     def __init__(
@@ -59,17 +61,19 @@ class Works(ABC):
         *,
         environment: Mapping[str, str] = NO_VARIABLES,
         new_bucket: NewBucket | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
         self._homes = known_homes(
-            environment, entropy=ENTROPY, monotonic=CLOCK.monotonic
+            environment,
+            entropy=ENTROPY,
+            monotonic=CLOCK.monotonic,
+            refusals=refusals,
         )
         self._telemetry = telemetry
         self._trail = trail_of(settings, telemetry)
         self._memory = Quota(settings.room_for_bodies)
         self._new_bucket = new_bucket
-        self._plants = [
-            Plant(settings, self._memory, self._homes, telemetry, new_bucket=new_bucket)
-        ]
+        self._plants = [Plant(settings, self._homes, telemetry, new_bucket=new_bucket)]
         self._admission = Admission(self._plant.limits)
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
@@ -141,7 +145,6 @@ class Works(ABC):
             raise SetupError("; ".join(problems))
         plant = Plant(
             settings,
-            self._memory,
             self._homes,
             self._telemetry,
             self._plant,
@@ -212,6 +215,7 @@ class Works(ABC):
             head_s=settings.inbound.head_timeout_s,
             idle_s=settings.inbound.idle_timeout_s,
             max_head_bytes=lambda: inbound.max_head_bytes,
+            memory=self._memory,
             on_refused=self._telemetry.full("inbound"),
         )
         self._watch_levels(server)

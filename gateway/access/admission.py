@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, Self, TypeAlias
+from typing import Final, TypeAlias
 
 from gateway.errors import Overloaded
 
@@ -43,16 +43,21 @@ class Quota:
     def __init__(self, limit: int) -> None:
         self.taken = 0
         self._limit = limit
-        self._queue: deque[tuple[asyncio.Future[None], int, Loan | None]] = deque()
-        self._overdrawn: Loan | None = None
+        self._queue: deque[tuple[asyncio.Future[None], int, Account | None]] = deque()
+        self._overdrawn: Account | None = None
 
     @property
     def waiting(self) -> int:
         """How many wait."""
         return len(self._queue)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether more is taken than may be."""
+        return self.taken > self._limit
+
     def take_now(self, amount: int = 1) -> bool:
-        """Take `amount` if it can be had without waiting. Gives whether it could."""
+        """Take `amount` if it can be had without waiting. Return whether it could."""
         if self.taken + amount > self._limit or self._queue:
             return False
         self.taken += amount
@@ -67,26 +72,26 @@ class Quota:
         """Take at once, whether or not there is so much left."""
         self.taken += amount
 
-    async def take(self, amount: int = 1, loan: "Loan | None" = None) -> None:
+    async def take(self, amount: int = 1, account: "Account | None" = None) -> None:
         """Wait until `amount` can be had, and take it. May be cancelled.
 
         Args:
             amount: how much.
-            loan: who takes it, where that may go over the limit.
+            account: the holder, where it may be the one that exceeds the limit.
         """
-        overdraws = self._overdrawn is not None and self._overdrawn is loan
-        if overdraws or (not self._queue and self._may_have(amount, loan)):
-            self._grant(amount, loan)
+        overdraws = self._overdrawn is not None and self._overdrawn is account
+        if overdraws or (not self._queue and self._may_have(amount, account)):
+            self._grant(amount, account)
             return
         turn = asyncio.get_running_loop().create_future()
-        self._queue.append((turn, amount, loan))
+        self._queue.append((turn, amount, account))
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():  # its turn came in the same moment
                 self.give_back(amount)
             with suppress(ValueError):
-                self._queue.remove((turn, amount, loan))
+                self._queue.remove((turn, amount, account))
             self._call_in()
             raise
 
@@ -96,61 +101,89 @@ class Quota:
         if self._queue:
             self._call_in()
 
-    def settle(self, loan: "Loan", amount: int) -> None:
-        """Give back all that a loan has taken."""
-        if self._overdrawn is loan:
+    def settle(self, account: "Account") -> None:
+        """Let another account exceed the limit, if this one did."""
+        if self._overdrawn is account:
             self._overdrawn = None
-        self.give_back(amount)
+            self._call_in()
 
-    def _may_have(self, amount: int, loan: "Loan | None") -> bool:
+    def _may_have(self, amount: int, account: "Account | None") -> bool:
         fits = self.taken + amount <= self._limit
-        return fits or (loan is not None and self._overdrawn in (None, loan))
+        return fits or (account is not None and self._overdrawn in (None, account))
 
-    def _grant(self, amount: int, loan: "Loan | None") -> None:
+    def _grant(self, amount: int, account: "Account | None") -> None:
         self.taken += amount
         if self.taken > self._limit:
-            self._overdrawn = loan
+            self._overdrawn = account
 
     def _call_in(self) -> None:
         while self._queue:
-            turn, amount, loan = self._queue[0]
+            turn, amount, account = self._queue[0]
             if not turn.done():
-                if not self._may_have(amount, loan):
+                if not self._may_have(amount, account):
                     return
-                self._grant(amount, loan)
+                self._grant(amount, account)
                 turn.set_result(None)
             self._queue.popleft()
 
 
-class Loan:
-    """What one holder takes of a quota piece by piece, to the end of the block.
+def unlimited() -> Quota:
+    """Return a quota that never runs out."""
+    return Quota(_UNLIMITED)
 
-    Who holds something and waits for more may wait for others who do the same, and
-    for ever. So one holder at a time may go over the limit: it comes to its end, and
-    what it gives back is for the next.
+
+class Account:
+    """The bytes that one holder has in memory, counted in a quota that all share.
+
+    A caller's connection has one for what it holds of requests, and an exchange has one
+    for what is made of its request and what comes of its answer. What has arrived is
+    held, so it is counted whether or not there is room for it; whoever may wait for
+    room, or refuse, looks at the quota afterwards.
+
+    Args:
+        quota: the memory of the whole process.
+
+    Attributes:
+        held: the bytes.
     """
 
+    __slots__ = ("_quota", "held")
+
     def __init__(self, quota: Quota) -> None:
+        self.held = 0
         self._quota = quota
-        self._taken = 0
 
-    def __enter__(self) -> Self:
-        return self
+    @property
+    def is_over(self) -> bool:
+        """Whether all accounts together hold more than they may."""
+        return self._quota.is_over
 
-    def __exit__(self, *_: object) -> None:
-        self._quota.settle(self, self._taken)
+    def add(self, amount: int) -> None:
+        """Count `amount` more bytes."""
+        self.held += amount
+        self._quota.taken += amount
 
-    def take_now(self, amount: int) -> bool:
-        """Take `amount` more if it can be had at once. Gives whether it could."""
-        if self._quota.take_now(amount):
-            self._taken += amount
-            return True
-        return False
+    def keep(self, amount: int) -> None:
+        """Count `amount` bytes, and no others: all else is not held any more."""
+        if amount != self.held:
+            self._quota.give_back(self.held - amount)
+            self.held = amount
 
-    async def take(self, amount: int) -> None:
-        """Wait until `amount` more can be had, and take it. May be cancelled."""
-        await self._quota.take(amount, self)
-        self._taken += amount
+    def release(self, amount: int) -> None:
+        """Count `amount` bytes fewer: they are not held any more."""
+        self.keep(self.held - amount)
+
+    async def room(self) -> None:
+        """Wait until all accounts together hold no more than they may.
+
+        One account at a time need not wait, until `settle`: if all that hold something
+        waited for each other, none would ever release anything. May be cancelled.
+        """
+        await self._quota.take(0, self)
+
+    def settle(self) -> None:
+        """Note that nothing more is added to what `room` was asked for."""
+        self._quota.settle(self)
 
 
 Place: TypeAlias = tuple[Quota, ...]

@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.audit.seal import Inspector, Seal, read_private_key, read_public_key
 from gateway.errors import AuditError, KeyringError
-from gateway.keys.backends.access import Others, read_key_file
+from gateway.keys.backends.access import Others, check_folder, read_key_file
 
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
@@ -38,9 +38,10 @@ def flaw_of(file: Path) -> str | None:
     folder = file.parent
     if not folder.is_dir():
         return f"there is no folder {folder}"
-    mode = folder.stat().st_mode
-    if mode & _OTHERS and not mode & stat.S_ISVTX:
-        return "others may write to its folder and replace it; chmod go-w the folder"
+    try:  # root writes the logs of others, too: `gateway keys` as root
+        check_folder(folder, owner=folder.stat().st_uid)
+    except KeyringError as error:
+        return error.detail
     if not os.access(folder, os.W_OK | os.X_OK):
         return "its folder cannot be written to by this user"
     return _flaw_of_file(file) if os.path.lexists(file) else None

@@ -41,9 +41,10 @@ from gateway.cli._witness import witness_of
 from gateway.cli.options import add_json
 from gateway.keys.backends.folder import KeyFile, locked
 from gateway.keys.changes import Party, add, dated
-from gateway.keys.formats import MINIMUM_BITS, private_pem, public_base64, public_pem
+from gateway.keys.formats import private_pem, public_base64, public_pem
 from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import Use
+from gateway.keys.strength import MINIMUM_BITS
 from gateway.protocol import PublicKeys
 
 _EXPONENT: Final = 65537

@@ -1,8 +1,8 @@
 """Show every key version: its state, what it is for, and what is wrong with it.
 
 BACKEND is where a key lives; DAYS are those left of its cryptoperiod, of a key that
-signs. The fingerprint is the SHA-256 of the public key (SPKI): its first 16 digits, all
-of it with --json, which tells the most. A planned step that is due counts as taken. A
+signs. The fingerprint is the SHA-256 of the public key (SPKI), the digest that of all that
+the ring holds: their first 16 digits, all with --json, which tells the most. A planned step that is due counts as taken. A
 ring that the gateway would refuse is shown too, with the reasons, and the exit status
 is then 1.
 
@@ -21,6 +21,7 @@ import sys
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from gateway.cli import UsageError, _canary
 from gateway.cli._keys_table import Row, plans, table
@@ -43,6 +44,9 @@ from gateway.keys.inventory import Cryptoperiod, as_text
 from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import Manifest
 
+_DIGITS: Final = 16
+"""Of a digest, in text; with --json all of it is there."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Live:
@@ -55,6 +59,7 @@ class _Live:
         """Give what is told of it beside the keys."""
         return {
             "generation": self.client.generation,
+            "digest": self.client.digest,
             "counted_since": as_text(self.page.counted_since),
         }
 
@@ -83,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         facts = {
             "keyring": str(folder),
             "generation": manifest.generation,
+            "digest": ring.digest if ring else None,
             "keys": [each.facts() for each in rows],
             "canary": canary,
             "unnamed_files": strays,
@@ -91,9 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(facts))
         return 1 if problems else 0
-    print(f"{folder}, generation {manifest.generation}")
+    digest = f", digest {ring.digest[:_DIGITS]}" if ring else ""
+    print(f"{folder}, generation {manifest.generation}{digest}")
     if live:
-        print(_beside(live, manifest.generation))
+        print(_beside(live, manifest.generation, ring))
     print(table(rows, live=live is not None))
     for line in (*plans(rows), *_canary.as_text(canary)):
         print(line)
@@ -157,8 +164,14 @@ def _settled(manifest: Manifest, now: datetime) -> Manifest:
         return manifest
 
 
-def _beside(live: _Live, generation: int) -> str:
+def _beside(live: _Live, generation: int, ring: Keyring | None) -> str:
     since = as_text(live.page.counted_since)
     if live.client.generation == generation:
+        if ring and live.client.digest not in (None, ring.digest):
+            digest = str(live.client.digest)[:_DIGITS]
+            return (
+                f"another content of this generation is in use, digest {digest}, "
+                f"counted since {since}"
+            )
         return f"in use, counted since {since}"
     return f"generation {live.client.generation} is in use, counted since {since}"

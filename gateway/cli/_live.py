@@ -51,6 +51,7 @@ class LiveClient(BaseModel):
 
     client: str
     generation: int | None
+    digest: str | None = None
     keys: list[LiveKey]
 
 

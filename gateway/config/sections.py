@@ -3,7 +3,7 @@
 import os
 from enum import StrEnum
 from math import ceil
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -208,6 +208,10 @@ class Audit(Section):
     required: bool = False
 
 
+_HEADS_BYTES: Final = 68 << 10
+"""An answer's head, 64 KiB at most, and the objects of a request."""
+
+
 class Settings(Section):
     """A whole config.yaml."""
 
@@ -229,7 +233,8 @@ class Settings(Section):
 
     @property
     def room_for_bodies(self) -> int:
-        """How many bytes of bodies may be held: always enough for one exchange."""
+        """How many bytes may be held: always enough for one exchange, with its heads."""
         answer = max(client.max_response_bytes for client in self.clients)
-        one_exchange = self.inbound.max_body_bytes + answer
+        heads = self.inbound.max_header_bytes + _HEADS_BYTES
+        one_exchange = self.inbound.max_body_bytes + answer + heads
         return max(self.inbound.max_buffered_bytes, one_exchange)

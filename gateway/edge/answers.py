@@ -10,7 +10,7 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from gateway.edge.pieces import MANY, condense
+from gateway.edge.pieces import CHUNK_BYTES, MANY, condense
 from gateway.errors import (
     ExchangeError,
     ResponseMalformed,
@@ -46,12 +46,12 @@ class AnswerReader:
         complete: whether all of it is here.
         error: what is wrong with it; None if nothing is. The rest is not read then.
         ended: whether nothing more is awaited: it is complete, or wrong.
-        unread: bytes of the body that came since `taken` was called.
     """
 
     __slots__ = (
-        *("status", "headers", "complete", "error", "ended", "unread"),
-        *("_fields", "_body", "_size", "_count", "_head_size", "_in_body", "_to_end"),
+        *("status", "headers", "complete", "error", "ended"),
+        *("_fields", "_body", "_size", "_count", "_in_body", "_to_end"),
+        *("_attributed", "_overhead"),
         *("_condensed", "_keeps_open", "_max_body_bytes", "_parser"),
     )
 
@@ -66,22 +66,18 @@ class AnswerReader:
         self.complete = False
         self.error: ExchangeError | None = None
         self.ended = False
-        self.unread = 0
         self._fields: list[tuple[bytes, bytes]] = []
         self._body: list[bytes] = []
         self._condensed = 0
         self._count = 0
         self._size = 0
-        self._head_size = 0
+        self._attributed = 0
+        self._overhead = 0
+        """Bytes of no body: heads, what frames chunks, and headers behind the body."""
         self._in_body = False
         self._to_end = False
         self._keeps_open = False
         self._max_body_bytes = max_body_bytes
-
-    @property
-    def begun(self) -> bool:
-        """Whether any of it has come."""
-        return self._head_size > 0
 
     @property
     def keeps_open(self) -> bool:
@@ -97,24 +93,20 @@ class AnswerReader:
         pieces, self._body = self._body, []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def taken(self) -> int:
-        """Give how many bytes of the body came since this was asked last."""
-        unread, self.unread = self.unread, 0
-        return unread
-
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Read on. Never raises: see `error`."""
         if self.ended:
             self._keeps_open = False  # what comes behind an answer is no other's
             return
-        if not self._in_body:
-            self._head_size += len(data)
+        self._attributed = 0
+        self._overhead += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._fail("The answer is not HTTP as it must be.", error)
-        if self._head_size > _MAX_HEAD_BYTES and not (self._in_body or self.ended):
-            self._fail("The answer's head is too long.")
+        self._overhead = max(0, self._overhead - self._attributed)
+        if self._overhead > _MAX_HEAD_BYTES and not self.ended:
+            self._fail("The answer's headers, or what frames its body, are too long.")
 
     def end(self) -> None:
         """Note that nothing more will come."""
@@ -166,7 +158,7 @@ class AnswerReader:
 
     def on_headers_complete(self) -> None:
         """Judge the head, before anything of the body is read."""
-        if self._head_size > _MAX_FIELD_BYTES:  # else no header can be as long
+        if self._overhead > _MAX_FIELD_BYTES:  # else no header can be as long
             self._check_lengths(self._fields)
         if self.ended:
             return  # of what comes behind it
@@ -194,13 +186,17 @@ class AnswerReader:
         if self.ended:
             return
         self._size += len(data)
-        self.unread += len(data)
+        self._attributed += len(data)
         if self._size > self._max_body_bytes:
             self._refuse_size()
         else:
             self._body.append(data)
             if len(self._body) == self._condensed + MANY:
                 self._condensed = condense(self._body, self._condensed)
+
+    def on_chunk_header(self) -> None:
+        """Note that a chunk begins."""
+        self._attributed += CHUNK_BYTES
 
     def on_message_complete(self) -> None:
         """Note that all of it is here, unless it is only a word in between."""

@@ -27,8 +27,9 @@ from httptools import (
     HttpRequestParser,
 )
 
+from gateway.access.admission import Account, Quota, unlimited
 from gateway.edge.paced import Paced
-from gateway.edge.pieces import READ_BYTES, pieces_of
+from gateway.edge.pieces import CHUNK_BYTES, READ_BYTES, pieces_of
 from gateway.edge.request import Request
 from gateway.edge.response import Response
 from gateway.edge.tls import CallersObject, names_of
@@ -36,6 +37,10 @@ from gateway.turns import next_turn
 
 _FRAME_BYTES: Final = 64
 """What a head may have beside its target and its headers."""
+
+_HEAD_READ_BYTES: Final = 1 << 14
+"""As much is read at once where no body is awaited: few heads are longer, and it bounds
+what a connection holds of requests that were sent ahead."""
 
 _MOST_WAITING: Final = 128
 """Requests that wait for the answer before theirs. The connection ends behind those:
@@ -146,6 +151,7 @@ class Server:
         idle_s: how long it may wait for the next one.
         max_head_bytes: gives how large a head may be; of a greater one, no more than
             this is waited for.
+        memory: what connections count the bytes in that they hold.
         on_refused: is called for each connection that is closed because there are
             too many.
     """
@@ -159,6 +165,7 @@ class Server:
         head_s: float = 10.0,
         idle_s: float = 75.0,
         max_head_bytes: Callable[[], int] = lambda: 1 << 14,
+        memory: Quota | None = None,
         on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         self.handle = handle
@@ -166,6 +173,7 @@ class Server:
         self.head_s = head_s
         self.idle_s = idle_s
         self.max_head_bytes = max_head_bytes
+        self.memory = memory or unlimited()
         self.on_refused = on_refused
         self.connections: set[Connection] = set()
         self.beginning: dict[Connection, asyncio.Task[None]] = {}
@@ -236,16 +244,20 @@ class Server:
 class Connection(Paced):
     """A connection, from the first request on it to the last.
 
+    Whatever it holds of what came is in its account: the head that arrives, with what
+    the parser keeps of a line that has not ended; the requests that wait; the body of
+    the one that is answered.
+
     Attributes:
         names: the subject alternative names of the peer's certificate; None without
             one.
-        local_address: the address that it came in on; None for a Unix socket.
+        account: the bytes that it holds.
     """
 
     def __init__(self, server: Server) -> None:
         super().__init__()
         self.names: frozenset[str] | None = None
-        self.local_address: str | None = None
+        self.account = Account(server.memory)
         self._server = server
         self._transport: asyncio.Transport
         self._parser: HttpRequestParser | None = self._new_parser()
@@ -262,9 +274,13 @@ class Connection(Paced):
         self._task: asyncio.Task[None] | None = None
         self._asked: asyncio.Future[None] | None = None
         """What the task waits for between two requests; done where it does not wait."""
-        self._progressed = False
-        self._unfinished = 0
-        """Bytes since the last that were the end of a head, or of a body."""
+        # Whether all that came belongs to requests that are whole.
+        self._is_between = True
+        # Of the bytes that are being parsed, those that callbacks tell of.
+        self._attributed = 0
+        # Those that none told of: lines that have not ended, what frames chunks, white
+        # space. They count as if all were held, so that they are bounded, too.
+        self._loose = 0
         self._half_closed = False
         self._answered = False
         self._ending = False
@@ -278,6 +294,12 @@ class Connection(Paced):
     def is_unsent(self) -> bool:
         """Whether the system has not been given all that was written."""
         return self._transport.get_write_buffer_size() > 0
+
+    @property
+    def local_address(self) -> str | None:
+        """The address that it came in on; None for a Unix socket."""
+        name = self._transport.get_extra_info("sockname")
+        return str(name[0]) if isinstance(name, tuple) else None
 
     @property
     def is_secure(self) -> bool:
@@ -344,22 +366,25 @@ class Connection(Paced):
         if not self._transport.is_closing():
             self._transport.write(head)
 
-    def hold(self) -> None:
-        """Read no more for now: more has come than is taken."""
-        if self._reading and not (self._lingering or self._transport.is_closing()):
-            self._reading = False
-            self._transport.pause_reading()
-
-    def go_on(self) -> None:
-        """Read on."""
-        if not self._reading and not self._transport.is_closing():
-            self._reading = True
+    def update_flow(self) -> None:
+        """Stop reading where more has come than is taken; else read on."""
+        if self._transport.is_closing():
+            return
+        reads = self._lingering or not (
+            self._waiting or self._request.body.unread >= READ_BYTES
+        )
+        if reads is self._reading:
+            return
+        self._reading = reads
+        if reads:
             self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
     def end(self) -> asyncio.Task[None] | None:
         """End it behind the answer under way. Gives the task of that, if there is one."""
         self._ending = True
-        self._waiting.clear()
+        self._forget_waiting()
         if self._current is None:
             self._close()
             return None
@@ -396,31 +421,40 @@ class Connection(Paced):
         self._server.beginning.pop(self, None)
         self._server.connections.add(self)
         self.names = names_of(transport.get_extra_info("peercert"))
-        local = transport.get_extra_info("sockname")
-        self.local_address = local[0] if isinstance(local, tuple) else None
         if (tls := self._tls) is not None:
             tls.on_end = partial(self._loop.call_soon, self._end_half)
         self._end_if_idle()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
+        """Return where the next bytes are to be read to, and no more than are wanted."""
+        return self._buffer if self._in_body else self._buffer[:_HEAD_READ_BYTES]
+
+    def data_received(self, data: memoryview) -> None:
         """Parse on."""
         if self._parser is None:
             return  # behind the last request, or what was malformed
-        self._progressed = False
+        was_between, self._attributed = self._is_between, 0
         try:
             self._feed(data)
         except HttpParserCallbackError as error:
             self._fail(error.__context__ or error)  # a defect, and not the caller's
             return
         except HttpParserError as error:
-            is_first = not (self._unfinished or self._progressed)
-            self._refuse(_reason_of(error, data if is_first else b""))
-        if self._progressed:
-            self._unfinished = 0
-            return
-        self._unfinished += len(data)
-        if self._unfinished > self._server.max_head_bytes() + _FRAME_BYTES:
+            is_first = was_between and not self._attributed
+            self._refuse(_reason_of(error, bytes(data[:32]) if is_first else b""))
+        self._count_loose(len(data))
+
+    def _count_loose(self, size: int) -> None:
+        """Count what came and no callback told of, and bound it."""
+        loose = max(0, self._loose + size - self._attributed)
+        if self._parser is None or (self._is_between and self._attributed):
+            loose = 0
+        elif loose > self._server.max_head_bytes() + _FRAME_BYTES:
             self._refuse(NotHttp(_HEAD_TOO_LONG))
+            loose = 0
+        if loose != self._loose:
+            self.account.add(loose - self._loose)
+            self._loose = loose
 
     def eof_received(self) -> bool:
         """Return whether asyncio is to stay open for answers still to be written."""
@@ -436,13 +470,15 @@ class Connection(Paced):
         self._queue.pop(self, None)
         self._server.lost.set()
         self._ending = True
-        self._waiting.clear()
+        self._forget_waiting()
         self._parser = None
         if self._timer is not None:
             self._timer.cancel()
         if self._in_body:
             self._request.body.lose("The caller is gone.")
         self._headers.clear()
+        self._loose = 0
+        self.account.keep(self._current.held if self._current is not None else 0)
         del self._request  # and with it, and the parser, the circles of references
         if (tls := self._tls) is not None:
             tls.on_end = None
@@ -453,6 +489,10 @@ class Connection(Paced):
             self._taken.exception()  # seen, also where nobody waits
 
     # --- what the parser calls -------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Note that a request begins."""
+        self._is_between = False
 
     def on_url(self, url: bytes) -> None:
         """Take a part of the request-target, and no more than a line may have."""
@@ -474,13 +514,14 @@ class Connection(Paced):
 
     def on_headers_complete(self) -> None:
         """Answer the request, or let it wait for its turn."""
-        self._progressed = self._in_body = True
+        self._in_body = True
         request, parser = self._request, self._parser
         if parser is None:
             self._headers.clear()
             return  # behind the last that is answered
         headers, self._headers = self._headers, []
         request.take_headers(headers)
+        self._attributed += len(request.raw_target) + request.size + _FRAME_BYTES
         request.method = parser.get_method().decode("latin-1")
         request.target = request.raw_target.decode("latin-1")
         version = parser.get_http_version()
@@ -498,17 +539,22 @@ class Connection(Paced):
 
     def on_body(self, piece: bytes) -> None:
         """Take a part of the body."""
-        self._progressed = True
+        self._attributed += len(piece)
         self._request.body.add(piece)
+
+    def on_chunk_header(self) -> None:
+        """Note that a chunk begins."""
+        self._attributed += CHUNK_BYTES
 
     def on_message_complete(self) -> None:
         """Begin the next."""
         if self._headers:
             return
-        self._progressed = True
+        self._attributed += CHUNK_BYTES  # of the last one, which has no bytes
         self._request.body.complete()
         self._request = Request(self)
         self._in_body = False
+        self._is_between = True
         if self._lingering:
             self._close()
 
@@ -541,8 +587,9 @@ class Connection(Paced):
             return
         head = _without_offer(self._request, headers)
         self._request, self._in_body = Request(self), False
-        self._parser = self._new_parser()
+        self._parser, counted = self._new_parser(), self._attributed
         self._parser.feed_data(head)
+        self._attributed = counted  # these bytes were counted as they came
 
     def _problem_of(
         self, request: Request, version: str, headers: list[tuple[bytes, bytes]]
@@ -601,13 +648,25 @@ class Connection(Paced):
     def _offer(self, asked: Request | NotHttp) -> None:
         """Answer this, or let it wait for its turn."""
         if self._ending or self._full:
+            if isinstance(asked, Request):
+                asked.body.lose("Nobody reads it.")
             return
+        if isinstance(asked, Request):
+            self.account.add(asked.head_bytes)
         if self._current is None:
             self._begin(asked)
             return
-        self.hold()
         self._waiting.append(asked)
         self._full = len(self._waiting) == _MOST_WAITING
+        self.update_flow()
+
+    def _forget_waiting(self) -> None:
+        """Answer none of those that wait, and hold nothing of them."""
+        for asked in self._waiting:
+            if isinstance(asked, Request):
+                asked.body.lose("Nobody reads it.")
+                self.account.release(asked.head_bytes)
+        self._waiting.clear()
 
     def _begin(self, asked: Request | NotHttp) -> None:
         if isinstance(asked, NotHttp):
@@ -649,6 +708,8 @@ class Connection(Paced):
         if self in self._server.connections:  # its caller may be gone, or cut off
             self._queue = self._server.idle
             self._queue[self] = self._loop.time()
+        held = [each.held for each in self._waiting if isinstance(each, Request)]
+        self.account.keep(self._loose + sum(held))
         if not self._answered:
             self.abort()
         elif self._ending:
@@ -661,8 +722,7 @@ class Connection(Paced):
             self._begin(following)
         elif self._half_closed:
             self._close()
-        if not self._waiting:
-            self.go_on()
+        self.update_flow()
 
     def _write_refusal(self, cause: NotHttp) -> None:
         self._ending = True
@@ -704,8 +764,8 @@ class Connection(Paced):
         self._lingering = True
         if shows:
             self._transport.write_eof()
-        self._waiting.clear()
-        self.go_on()
+        self._forget_waiting()
+        self.update_flow()
         self._ring(_LINGER_S, self._close)
 
     def _close(self) -> None:

@@ -8,12 +8,13 @@ import hashlib
 import re
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from gateway.access.admission import Admission, Place, Quota
+from gateway.access.admission import Account, Admission, Place, Quota
 from gateway.access.policy import Policy
 from gateway.edge.connection import NotHttp
 from gateway.edge.problems import PROBLEM_TYPE, problem
@@ -22,9 +23,11 @@ from gateway.edge.request import (
     Bounds,
     Head,
     Request,
+    check_body,
     credentials_of,
     read_body,
     read_head,
+    too_late,
 )
 from gateway.edge.response import Response
 from gateway.edge.rules import check_head, check_site
@@ -109,7 +112,7 @@ class Inbound:
     ) -> None:
         self.in_flight = 0
         self.draining = False
-        self.arriving = Arriving()
+        self.arriving = Arriving(memory)
         self.requests = 0
         """Those under way, be it that their body still arrives."""
         self._service = service
@@ -154,23 +157,23 @@ class Inbound:
         started = self._clock.monotonic()
         service = self._service
         self.requests += 1
-        held = 0
+        account = Account(self._memory)
         try:
             try:
-                response = await self._serve(service, request, record, started)
+                response = await self._serve(service, request, record, account, started)
             except Exception as error:  # noqa: BLE001 - the last resort: fail closed
                 response = _problem_of(error, record)
             record.seconds = self._clock.monotonic() - started
             if self.draining:
                 response.closes = True
-            held = record.response_bytes
-            self._memory.add(held)
+            request.body.drop()
+            account.keep(len(response.body))
             record.delivered = False
             record.delivered = await request.wire.deliver(
                 request, response, service.bounds.write_timeout_s
             )
         finally:
-            self._memory.give_back(held)
+            account.keep(0)
             self.requests -= 1
             if not self.requests:
                 self._ended.set()
@@ -196,42 +199,70 @@ class Inbound:
         service: Service,
         request: Request,
         record: ExchangeRecord,
+        account: Account,
         started: float,
     ) -> Response:
-        """Find out who calls what; then read it, and carry out the exchange.
-
-        A place is taken only once the body is there: else callers that send slowly
-        would hold them all, and send nothing.
-        """
+        """Find out who calls what; then read it, and carry out the exchange."""
         head, route = _admitted(service, request, record)
         deadline = None if head.timeout_s is None else started + head.timeout_s
-        body = await read_body(request, service.bounds, self._memory, self.arriving)
+        place = self._enter_now(request, service.bounds, record)
+        if place is None:
+            place = await self._enter(request, service.bounds, record, deadline)
+        self.in_flight += 1
         try:
-            record.request_bytes = len(body)
-            call = Call(head.target, body, head.encrypt, deadline)
-            place = self._admission.enter_now(record.caller, record.client)
-            if place is None:
-                place = await self._queue_up(call, record)
-            self.in_flight += 1
-            try:
-                self._check()
-                if self._digests:
-                    record.request_sha256 = hashlib.sha256(body).hexdigest()
-                answer = await service.relay.exchange(route, call, record)
-            finally:
-                self.in_flight -= 1
-                self._admission.leave(place)
+            body = request.body.whole()
+            self._check()
+            if self._digests:
+                record.request_sha256 = hashlib.sha256(body).hexdigest()
+            call = Call(head.target, body, head.encrypt, deadline, account)
+            answer = await service.relay.exchange(route, call, record)
         finally:
-            self._memory.give_back(len(body))
+            self.in_flight -= 1
+            self._admission.leave(place)
         if self._digests:
             record.response_sha256 = hashlib.sha256(answer.body).hexdigest()
         return _passed_on(answer, record)
 
-    async def _queue_up(self, call: Call, record: ExchangeRecord) -> Place:
+    def _enter_now(
+        self, request: Request, bounds: Bounds, record: ExchangeRecord
+    ) -> Place | None:
+        """Return a place, if the body came with its head and a place is free."""
+        if not request.body.is_whole or "Expect" in request.fields:
+            return None
+        check_body(request.body, bounds, record.caller, self.arriving)
+        record.request_bytes = request.body.size
+        return self._admission.enter_now(record.caller, record.client)
+
+    async def _enter(
+        self,
+        request: Request,
+        bounds: Bounds,
+        record: ExchangeRecord,
+        deadline: float | None,
+    ) -> Place:
+        """Wait for the body, and then for a place, no longer than the caller does.
+
+        A place is taken only once the body is there: else callers that send slowly
+        would hold them all, and send nothing.
+        """
+        body, arriving = request.body, self.arriving
+        with suppress(TimeoutError):
+            async with arriving.one(
+                record.caller, body, bounds.body_timeout_s
+            ) as pending:
+                await read_body(request, bounds, pending, arriving)
+                record.request_bytes = body.size
+                place = await self._queue_up(deadline, record)
+                if not pending.gave_way:
+                    return place
+                self._admission.leave(place)
+        raise too_late(pending, arriving, bounds)
+
+    async def _queue_up(self, deadline: float | None, record: ExchangeRecord) -> Place:
         """Wait for a place, no longer than the caller does."""
         patience_s = None
-        if call.deadline is not None:
-            patience_s = call.deadline - self._clock.monotonic()
+        if deadline is not None:
+            patience_s = deadline - self._clock.monotonic()
         return await self._admission.enter(record.caller, record.client, patience_s)
 
     def _exchange_id(self, request: Request) -> str:

@@ -4,13 +4,13 @@ import asyncio
 import select
 from typing import Final, cast
 
-from gateway.access.admission import Loan
 from gateway.edge.alarm import Alarm
 from gateway.edge.answers import AnswerReader
 from gateway.edge.paced import Paced
 from gateway.edge.pieces import READ_BYTES, pieces_of
 from gateway.errors import UpstreamTimeout
 from gateway.protocol import ReceivedResponse
+from gateway.relay.ports import UNCOUNTED, Memory
 from gateway.turns import next_turn
 
 _TURNS: Final = 4
@@ -29,6 +29,9 @@ class Outbound(Paced):
         self.idle_since = 0.0
         self._spoiled = False
         self._paused = False
+        self._memory: Memory = UNCOUNTED
+        self._unread = 0
+        """Bytes of the answer that came since reading was last allowed to go on."""
         self._reader = AnswerReader(0)
         self._answer: AnswerReader | None = None
         """The reader, while an answer is awaited."""
@@ -73,7 +76,7 @@ class Outbound(Paced):
         self,
         request: tuple[bytes, bytes],
         max_response_bytes: int,
-        loan: Loan,
+        memory: Memory,
         deadline: float,
         first_byte_timeout_s: float | None = None,
     ) -> ReceivedResponse:
@@ -84,7 +87,7 @@ class Outbound(Paced):
         Args:
             request: the bytes of its head and of its body.
             max_response_bytes: the greatest body that is read.
-            loan: of the memory for bodies; reading waits for it.
+            memory: counts what comes; reading waits until there is room.
             deadline: the loop's second at which this is over.
             first_byte_timeout_s: how long the answer may take to begin.
 
@@ -95,6 +98,7 @@ class Outbound(Paced):
         answer = self._reader
         answer.renew(max_response_bytes)
         self._answer, self._deadline, self._late = answer, deadline, False
+        self._memory, self._unread = memory, 0
         self._first_byte_s = first_byte_timeout_s
         self._alarm.set(
             deadline
@@ -111,20 +115,27 @@ class Outbound(Paced):
                 raise TimeoutError
             self._progress = self._loop.create_future()
             await self._progress
-            if (arrived := answer.taken()) and not loan.take_now(arrived):
-                async with asyncio.timeout_at(deadline):
-                    await loan.take(arrived)
-            if self._paused and not self._transport.is_closing():
-                self._paused = False
-                self._transport.resume_reading()
+            if self._paused:
+                await self._read_on(deadline)
         if (error := answer.take_error()) is not None:
             try:
                 raise error
             finally:
                 del error  # which leads back here
         self._alarm.calm()
-        self._answer = None
+        self._answer, self._memory = None, UNCOUNTED
+        memory.settle()
         return ReceivedResponse(answer.status, answer.headers, answer.take_body())
+
+    async def _read_on(self, deadline: float) -> None:
+        """Read on, once there is room for what comes."""
+        if self._memory.is_over:
+            async with asyncio.timeout_at(deadline):
+                await self._memory.room()
+        self._unread = 0
+        self._paused = False
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     async def _write(self, head: bytes, body: bytes, answer: AnswerReader) -> None:
         """Write a large body as it is taken.
@@ -159,21 +170,24 @@ class Outbound(Paced):
         self._arrived = select.poll()
         self._arrived.register(transport.get_extra_info("socket"), select.POLLIN)
 
-    def data_received(self, data: bytes) -> None:
+    def data_received(self, data: memoryview) -> None:
         """Read on in the answer that is awaited."""
         answer = self._answer
         if answer is None:
             self._spoiled = True
             return
+        size = len(data)
+        self._memory.add(size)
+        self._unread += size
         if self._first_byte_s is not None:
             self._first_byte_s = None
             self._alarm.set(self._deadline)
         answer.feed(data)
-        if answer.unread >= READ_BYTES and not answer.ended:
+        if answer.ended:
+            self._wake()
+        elif self._unread >= READ_BYTES and not self._paused:
             self._paused = True
             self._transport.pause_reading()
-            self._wake()
-        elif answer.ended:
             self._wake()
 
     def eof_received(self) -> None:

@@ -10,6 +10,10 @@ made to hold, each for itself.
 """
 
 
+CHUNK_BYTES: Final = 20
+"""What a chunk may have beside its bytes: a size of 16 digits, and two line ends."""
+
+
 def pieces_of(body: bytes) -> list[memoryview]:
     """Give a body in pieces as large as one read; none of an empty one."""
     whole = memoryview(body)

@@ -7,16 +7,22 @@ credential. Most of them are not kept.
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from gateway.access.admission import Quota
+from gateway.access.admission import Account, Quota
 from gateway.access.callers import Credentials
 from gateway.edge.pieces import MANY, READ_BYTES, condense
 from gateway.edge.response import Response
-from gateway.errors import InvalidRequest, Overloaded, RequestTooLarge
+from gateway.errors import (
+    ExchangeError,
+    InvalidRequest,
+    Overloaded,
+    RequestTooLarge,
+)
 from gateway.relay.exchange import check_call_target
 
 _OURS: Final = frozenset(
@@ -37,6 +43,9 @@ _WITHOUT_WISHES: Final = {"Authorization", "Content-Length", "Host"}
 
 _FRAME_BYTES: Final = 4
 """What a header has beside its name and its value."""
+
+_OBJECTS_BYTES: Final = 2048
+"""What a request without a body takes beside its bytes: its objects, as measured."""
 
 _WISHES: Final = {"true": True, "false": False}
 _SECONDS: Final = re.compile(r"[0-9]{1,4}(\.[0-9]{1,6})?")
@@ -64,19 +73,20 @@ class Wire(Protocol):
     """The connection that a request came on."""
 
     names: frozenset[str] | None
-    local_address: str | None
+    account: Account
+
+    @property
+    def local_address(self) -> str | None:
+        """The address that it came in on; None for a Unix socket."""
+        ...
 
     @property
     def is_secure(self) -> bool:
         """Whether it is of TLS."""
         ...
 
-    def hold(self) -> None:
-        """Read no more for now."""
-        ...
-
-    def go_on(self) -> None:
-        """Read on."""
+    def update_flow(self) -> None:
+        """Stop reading, or read on, as what is held says."""
         ...
 
     def interim(self, head: bytes) -> None:
@@ -91,31 +101,43 @@ class Wire(Protocol):
 
 
 class Body:
-    """A body, as far as it has come.
+    """A body, as far as it has come. Its bytes are in the account of its connection.
 
     Attributes:
         is_whole: whether all of it has come.
         problem: why the rest of it never comes; None while it may.
+        size: how many bytes have come.
+        unread: how many came since `more` was called last.
     """
 
-    __slots__ = ("_arrived", "_pieces", "_unread", "_wire", "is_whole", "problem")
+    __slots__ = (
+        *("_arrived", "_condensed", "_pieces", "_wire"),
+        *("is_whole", "problem", "size", "unread"),
+    )
 
     def __init__(self, wire: Wire) -> None:
         self.is_whole = False
         self.problem: str | None = None
+        self.size = 0
+        self.unread = 0
         self._wire = wire
         self._pieces: list[bytes] = []
-        self._unread = 0
+        self._condensed = 0
         self._arrived: asyncio.Future[None] | None = None
 
     def add(self, piece: bytes) -> None:
         """Take a piece, and no more than is read soon."""
         if self.problem is not None:
             return
+        size = len(piece)
+        self._wire.account.add(size)
+        self.size += size
+        self.unread += size
         self._pieces.append(piece)
-        self._unread += len(piece)
-        if self._unread >= READ_BYTES:
-            self._wire.hold()
+        if len(self._pieces) == self._condensed + MANY:
+            self._condensed = condense(self._pieces, self._condensed)
+        if self.unread >= READ_BYTES:
+            self._wire.update_flow()
         self._wake()
 
     def complete(self) -> None:
@@ -124,26 +146,32 @@ class Body:
         self._wake()
 
     def lose(self, problem: str) -> None:
-        """Note that the rest never comes."""
+        """Hold nothing of it, and note that the rest never comes."""
         self.problem = problem
-        self._pieces.clear()
+        self.drop()
         self._wake()
 
-    def take(self) -> bytes:
-        """Give what has come since this was asked last."""
-        pieces = self._pieces
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        if self._unread >= READ_BYTES:
-            self._wire.go_on()
-        self._unread = 0
-        return data
+    def drop(self) -> None:
+        """Hold nothing of it any more."""
+        self._pieces.clear()
+        self._wire.account.release(self.size)
+        self.size = 0
+
+    def whole(self) -> bytes:
+        """Return all that has come, joined once: later calls return the same."""
+        if len(self._pieces) != 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
 
     async def more(self) -> None:
-        """Wait until more has come, or nothing will."""
-        if not (self._pieces or self.is_whole or self.problem):
+        """Wait until more has come since this was called last, or nothing will."""
+        if not (self.unread or self.is_whole or self.problem):
             self._arrived = asyncio.get_running_loop().create_future()
             await self._arrived
+        was_full = self.unread >= READ_BYTES
+        self.unread = 0
+        if was_full:
+            self._wire.update_flow()
 
     def _wake(self) -> None:
         arrived, self._arrived = self._arrived, None
@@ -164,11 +192,12 @@ class Request:
         size: of all of them, in bytes, with what parts them.
         unknown: a header that is reserved for the gateway, and not known to it; empty
             if there is none.
+        head_bytes: what is held of it beside its body.
         keeps_open: whether another request may follow, as far as this one says.
     """
 
     __slots__ = (
-        *("body", "fields", "headers", "keeps_open", "method"),
+        *("body", "fields", "head_bytes", "headers", "keeps_open", "method"),
         *("raw_target", "size", "target", "unknown", "version", "wire"),
     )
 
@@ -182,6 +211,7 @@ class Request:
         self.headers = 0
         self.size = 0
         self.unknown = ""
+        self.head_bytes = 0
         self.keeps_open = False
         self.body = Body(wire)
 
@@ -199,6 +229,11 @@ class Request:
         """
         return "Transfer-Encoding" in self.fields or self.method == "CONNECT"
 
+    @property
+    def held(self) -> int:
+        """What is held of it, once its head is whole."""
+        return self.head_bytes + self.body.size
+
     def take_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
         """Take the headers, as they were sent, and keep those that are read."""
         size = 0
@@ -212,6 +247,7 @@ class Request:
             elif lower.startswith(b"gateway-"):
                 self.unknown = name.decode("ascii")
         self.headers, self.size = len(headers), size
+        self.head_bytes = _OBJECTS_BYTES + len(self.raw_target) + size
 
     def count_header(self, name: bytes, value: bytes) -> None:
         """Count a header behind the body, which is not read."""
@@ -248,29 +284,115 @@ class Head(NamedTuple):
     timeout_s: float | None
 
 
-class Arriving:
-    """The bodies that are still arriving."""
+_YOUNG_S: Final = 1.0
+"""A body gives way to others of its own caller only if it has been coming for longer."""
 
-    def __init__(self) -> None:
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A request whose body arrives, or that waits for a place.
+
+    Attributes:
+        gave_way: whether its memory was given to another.
+    """
+
+    caller: str
+    body: Body
+    began: float
+    deadline: asyncio.Timeout
+    gave_way: bool = False
+
+    def rate(self, now: float) -> float:
+        """Return how many bytes came per second."""
+        return self.body.size / max(now - self.began, _YOUNG_S)
+
+
+class Arriving:
+    """The requests that are not under way yet, and which of them gives way.
+
+    Where memory runs out, the caller that holds most of it with such requests loses the
+    slowest of them. So a caller whose bodies never end, or fill whatever is left, takes
+    memory from itself and not from the others.
+
+    Args:
+        memory: what bodies are counted in.
+
+    Attributes:
+        over: whether no body is waited for any more.
+    """
+
+    def __init__(self, memory: Quota) -> None:
         self.over = False
-        """Whether no body is waited for any more."""
-        self._deadlines: set[asyncio.Timeout] = set()
+        self._memory = memory
+        self._pending: set[Pending] = set()
 
     @asynccontextmanager
-    async def one(self, timeout_s: float) -> AsyncIterator[None]:
-        """Read a body in this block: until its time or that of all is over."""
-        async with asyncio.timeout(0 if self.over else timeout_s) as deadline:
-            self._deadlines.add(deadline)
+    async def one(
+        self, caller: str, body: Body, timeout_s: float
+    ) -> AsyncIterator[Pending]:
+        """Read a body, and wait for its place, in this block.
+
+        Args:
+            caller: who sends it.
+            body: what arrives.
+            timeout_s: how long it may take; see `Pending.deadline`.
+
+        Raises:
+            TimeoutError: its time, or that of all, is over, or it gave way.
+        """
+        loop = asyncio.get_running_loop()
+        longest = None if body.is_whole else 0 if self.over else timeout_s
+        async with asyncio.timeout(longest) as deadline:
+            pending = Pending(caller, body, loop.time(), deadline)
+            self._pending.add(pending)
             try:
-                yield
+                yield pending
             finally:
-                self._deadlines.discard(deadline)
+                self._pending.discard(pending)
 
     def end(self) -> None:
         """Wait for no body any more."""
         self.over = True
-        for deadline in self._deadlines:
-            deadline.reschedule(asyncio.get_running_loop().time())
+        for pending in self._pending:
+            if not pending.body.is_whole:
+                pending.deadline.reschedule(asyncio.get_running_loop().time())
+
+    def make_room(self, caller: str, body: Body) -> bool:
+        """Have others give way until there is room. Return whether there is.
+
+        Args:
+            caller: who sends it.
+            body: what has just come, counted already.
+        """
+        now = asyncio.get_running_loop().time()
+        while self._memory.is_over:
+            slowest = self._slowest(caller, body, now)
+            if slowest is None or slowest.body is body:
+                return False
+            slowest.gave_way = True
+            slowest.body.lose("It gave way to others.")
+            slowest.deadline.reschedule(now)
+        return True
+
+    def _slowest(self, caller: str, body: Body, now: float) -> Pending | None:
+        """Return what gives way next; None if that is what has just come."""
+        held = Counter({caller: body.size})
+        there = [each for each in self._pending if each.body.size]
+        for each in there:
+            if each.body is not body:
+                held[each.caller] += each.body.size
+        most = max(held.values())
+        if held[caller] < most:
+            greedy = [each for each in there if held[each.caller] == most]
+        else:
+            greedy = [
+                each
+                for each in there
+                if each.caller == caller
+                and not each.body.is_whole
+                and now - each.began > _YOUNG_S
+            ]
+        return min(greedy, key=lambda each: each.rate(now), default=None)
 
 
 def credentials_of(request: Request) -> Credentials:
@@ -301,95 +423,67 @@ def read_head(request: Request) -> Head:
     return Head(target, client, encrypt, _timeout(request))
 
 
-async def read_body(
-    request: Request, bounds: Bounds, memory: Quota, arriving: Arriving
-) -> bytes:
-    """Read a body to its end. Its bytes are taken from `memory`; give them back.
-
-    They count piece by piece, so that who sends slowly, and has sent little, takes
-    little from others.
+def check_body(body: Body, bounds: Bounds, caller: str, arriving: Arriving) -> None:
+    """Check that what has come of a body may be held.
 
     Raises:
-        InvalidRequest: it did not arrive whole, or in time.
         RequestTooLarge: it is over the bound.
-        Overloaded: there is no memory for it, or the gateway ends.
+        Overloaded: there is no memory for it.
     """
-    if request.body.is_whole and "Expect" not in request.fields:
-        body = request.body.take()  # it came with its head, as most do
-        _take_room(memory, len(body), len(body), bounds)
-        return body
+    error: ExchangeError
+    if body.size > bounds.max_body_bytes:
+        error = _too_large(bounds)
+    elif not arriving.make_room(caller, body):
+        error = _no_memory()
+    else:
+        return
+    body.lose("It is refused.")
+    raise error
+
+
+async def read_body(
+    request: Request, bounds: Bounds, pending: Pending, arriving: Arriving
+) -> None:
+    """Wait until a body is whole.
+
+    Raises:
+        InvalidRequest: it cannot become whole.
+        RequestTooLarge: it is over the bound.
+        Overloaded: there is no memory for it.
+        TimeoutError: see `Arriving.one`.
+    """
+    body = request.body
     length = (request.only("Content-Length") or "").lstrip("0")  # which int() counts
     if int(length or 0) > bounds.max_body_bytes:
         raise _too_large(bounds)
     _continue(request)
-    pieces = _Pieces(bounds, memory)
-    try:
-        await _arrive(request.body, bounds, pieces, arriving)
-    except BaseException:
-        memory.give_back(pieces.size)
-        raise
-    return pieces.whole()
+    while not body.is_whole:
+        await body.more()
+        if pending.gave_way:
+            raise _no_memory()
+        if body.problem:
+            msg = "The body did not arrive whole."
+            raise InvalidRequest(msg)
+        check_body(body, bounds, pending.caller, arriving)
+    pending.deadline.reschedule(None)
 
 
-class _Pieces:
-    """What has come of a body, counted against the memory."""
-
-    def __init__(self, bounds: Bounds, memory: Quota) -> None:
-        self.size = 0
-        self._bounds = bounds
-        self._memory = memory
-        self._pieces: list[bytes] = []
-        self._condensed = 0
-
-    def add(self, piece: bytes) -> None:
-        """Take a piece.
-
-        Raises:
-            RequestTooLarge, Overloaded: it is one too many.
-        """
-        size = len(piece)
-        _take_room(self._memory, self.size + size, size, self._bounds)
-        self.size += size
-        self._pieces.append(piece)
-        if len(self._pieces) == self._condensed + MANY:
-            self._condensed = condense(self._pieces, self._condensed)
-
-    def whole(self) -> bytes:
-        """Give all of it."""
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+def too_late(pending: Pending, arriving: Arriving, bounds: Bounds) -> ExchangeError:
+    """Return what to say of a request that `Arriving.one` did not wait for."""
+    if pending.gave_way:
+        return _no_memory()
+    if arriving.over:
+        msg = "The gateway ends, and the body had not arrived. Send it again."
+        return Overloaded(msg)
+    msg = f"The body took over {bounds.body_timeout_s:g} s to arrive."
+    return InvalidRequest(msg)
 
 
-async def _arrive(
-    body: Body, bounds: Bounds, pieces: _Pieces, arriving: Arriving
-) -> None:
-    """Wait for the pieces of a body, but not for ever."""
-    try:
-        async with arriving.one(bounds.body_timeout_s):
-            while not body.problem:
-                await body.more()
-                pieces.add(body.take())
-                if body.is_whole:
-                    return
-    except TimeoutError:
-        if arriving.over:
-            msg = "The gateway ends, and the body had not arrived. Send it again."
-            raise Overloaded(msg) from None
-        msg = f"The body took over {bounds.body_timeout_s:g} s to arrive."
-        raise InvalidRequest(msg) from None
-    msg = "The body did not arrive whole."
-    raise InvalidRequest(msg)
-
-
-def _take_room(memory: Quota, size: int, piece: int, bounds: Bounds) -> None:
-    """Take the bytes of a piece from the memory; `size` is that of all with it."""
-    if size > bounds.max_body_bytes:
-        raise _too_large(bounds)
-    if not memory.take_now(piece):
-        msg = (
-            "The bodies in memory are as large as they may be together "
-            "(inbound.max_buffered_bytes). Send again later."
-        )
-        raise Overloaded(msg)
+def _no_memory() -> Overloaded:
+    return Overloaded(
+        "The bodies in memory are as large as they may be together "
+        "(inbound.max_buffered_bytes). Send again later."
+    )
 
 
 def _too_large(bounds: Bounds) -> RequestTooLarge:

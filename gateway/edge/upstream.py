@@ -12,12 +12,12 @@ verification, and is lenient where this must not be (docs/adr/0015-own-client.md
 import asyncio
 from typing import Final
 
-from gateway.access.admission import Loan, Quota
 from gateway.edge.dial import Dial
 from gateway.edge.outbound import Outbound
 from gateway.edge.pool import Pool
 from gateway.errors import UpstreamTimeout, UpstreamUnavailable
 from gateway.protocol import ReceivedResponse, SignedMessage
+from gateway.relay.ports import Memory
 from gateway.turns import next_turn
 
 _OUR_HEADERS: Final = "Accept-Encoding: identity\r\nUser-Agent: alipayhk-gateway\r\n"
@@ -28,9 +28,6 @@ class HttpUpstream:
 
     Args:
         dial: makes connections to it.
-        memory: the bytes of bodies that may be held. An answer waits for room, as
-            refusing it would lose it; so that none waits for ever, one at a time
-            may go over the limit.
         max_response_bytes: the greatest body that is read.
         first_byte_timeout_s: how long AlipayHK may take to begin its answer; None
             leaves that to the deadline.
@@ -39,7 +36,6 @@ class HttpUpstream:
     def __init__(
         self,
         dial: Dial,
-        memory: Quota,
         *,
         max_response_bytes: int,
         first_byte_timeout_s: float | None = None,
@@ -47,7 +43,6 @@ class HttpUpstream:
         self._loop = asyncio.get_running_loop()
         self._pool = Pool(dial)
         self._behind_target = f" HTTP/1.1\r\nHost: {dial.netloc}\r\n{_OUR_HEADERS}"
-        self._memory = memory
         self._max_response_bytes = max_response_bytes
         self._first_byte_timeout_s = first_byte_timeout_s
 
@@ -56,22 +51,29 @@ class HttpUpstream:
         self._pool.close()
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float
+        self, request: SignedMessage, *, timeout_s: float, memory: Memory
     ) -> ReceivedResponse:
-        """Send the request and wait for the whole answer; see `Upstream.send`."""
+        """Send the request and wait for the whole answer; see `Upstream.send`.
+
+        Its reading waits for room in the memory, as refusing it would lose it.
+        """
         deadline = self._loop.time() + timeout_s
         await next_turn()  # so that those who signed in this turn write together
         connection = self._pool.take_now() or await self._connection(deadline)
+        before = memory.held
         try:
-            with Loan(self._memory) as loan:
-                return await connection.ask(
-                    (self._head(request), request.body),
-                    self._max_response_bytes,
-                    loan,
-                    deadline,
-                    self._first_byte_timeout_s,
-                )
-        except TimeoutError:
+            return await connection.ask(
+                (self._head(request), request.body),
+                self._max_response_bytes,
+                memory,
+                deadline,
+                self._first_byte_timeout_s,
+            )
+        except BaseException as error:
+            memory.settle()
+            memory.keep(before)
+            if not isinstance(error, TimeoutError):
+                raise
             msg = f"No whole answer within the route's deadline of {timeout_s:g} s."
             raise UpstreamTimeout(msg) from None
         finally:

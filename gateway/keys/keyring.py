@@ -86,6 +86,7 @@ class Keyring:
         canary: our key that is tried on a share of the exchanges, if one is.
         due: when the next planned step is to be taken; None if none is planned.
         content: what the generation stands for: equal where nothing was changed.
+        digest: of what it holds, to compare machines; empty if it has no source.
     """
 
     generation: int
@@ -99,6 +100,7 @@ class Keyring:
     due: datetime | None = None
     later: "Callable[[datetime], Keyring] | None" = field(default=None, repr=False)
     content: object = field(default=None, repr=False)
+    digest: str = ""
 
     @classmethod
     def of(

@@ -28,6 +28,7 @@ class Timeline:
         pairs: our private halves; None where one is not held.
         theirs: AlipayHK's keys; None where one cannot be known.
         halted: why the canary signs nothing; None while it may.
+        digest: of all of it, as it was read (`gateway.keys.digest`).
     """
 
     manifest: Manifest
@@ -35,6 +36,7 @@ class Timeline:
     pairs: Sequence[PrivateKey | None] = field(repr=False)
     theirs: Sequence[PublicKey | None] = field(repr=False)
     halted: str | None = None
+    digest: str = ""
 
     def at(self, now: datetime) -> Keyring:
         """Give the ring of this moment, which knows the one that comes after it.
@@ -76,7 +78,7 @@ class Timeline:
             later=self.at if due else None,
         )
         digests = [info.fingerprint for info in (*ring.partner, *ring.platform)]
-        return replace(ring, content=(self.manifest, digests))
+        return replace(ring, content=(self.manifest, digests), digest=self.digest)
 
     def _canary(self, now: datetime) -> Canary | None:
         for entry, key in zip(self.manifest.partner, self.pairs, strict=True):

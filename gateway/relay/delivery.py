@@ -55,6 +55,7 @@ class Delivery:
         self._entropy = entropy
         self.route = route
         self._patience = call.deadline
+        self.memory = call.memory
         self.record = record
         self._deadline = clock.monotonic() + route.timeout_s
         if call.deadline is not None:
@@ -128,7 +129,9 @@ class Delivery:
             record.attempts += 1
             try:
                 received = await client.upstream.send(
-                    request, timeout_s=self._deadline - started
+                    request,
+                    timeout_s=self._deadline - started,
+                    memory=self.memory,
                 )
             finally:
                 spent = self._clock.monotonic() - started

@@ -84,6 +84,7 @@ class Relay:
                 send_key_version=client.send_key_version,
             )
             record.encrypted_to = recipient.version
+            call.memory.add(len(draft.body))
         delivery = Delivery(self._clock, self._entropy, route, call, record)
         asked = ring, draft, content_key
         if ring.canary is None:
@@ -113,6 +114,7 @@ class Relay:
             body, result = response.body, read_result(response.body)
         else:
             body, result = await _decrypt(client, ring, response, content_key, record)
+            delivery.memory.add(len(body))
         if result is not None:
             record.result_code = result.code
         return Answer(response.status, response.headers, body)

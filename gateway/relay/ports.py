@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from gateway.keys.keyring import Keyring
 from gateway.protocol import ReceivedResponse, SignedMessage
@@ -27,17 +27,68 @@ class Clock(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """The bytes that are held for one exchange, counted with those of all others."""
+
+    held: int
+
+    def add(self, amount: int) -> None:
+        """Count `amount` more bytes, whether or not there is room for them."""
+        ...
+
+    def keep(self, amount: int) -> None:
+        """Count `amount` bytes, and no others."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all exchanges together hold more than they may."""
+        ...
+
+    async def room(self) -> None:
+        """Wait until they do not; one exchange at a time need not wait."""
+        ...
+
+    def settle(self) -> None:
+        """Note that nothing more is added to what `room` was asked for."""
+        ...
+
+
+class Uncounted:
+    """Memory that is not counted, for exchanges outside of a gateway."""
+
+    held = 0
+    is_over = False
+
+    def add(self, amount: int) -> None:
+        """Count nothing."""
+
+    def keep(self, amount: int) -> None:
+        """Count nothing."""
+
+    async def room(self) -> None:
+        """Return at once."""
+
+    def settle(self) -> None:
+        """Note nothing."""
+
+
+UNCOUNTED: Final = Uncounted()
+
+
 class Upstream(Protocol):
     """AlipayHK, reached somehow."""
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float
+        self, request: SignedMessage, *, timeout_s: float, memory: Memory
     ) -> ReceivedResponse:
         """Send exactly these headers and bytes once, and wait for the whole answer.
 
         Args:
             request: what to send.
             timeout_s: for everything: connecting, sending, waiting, reading.
+            memory: counts the answer as it comes; it has all of it at the end, and
+                nothing of an answer that is not returned.
 
         Raises:
             UpstreamUnavailable: no byte was sent.

@@ -19,7 +19,7 @@ from gateway.protocol.messages import JSON_UTF8
 from gateway.protocol.results import SIGNATURE_REFUSALS
 from gateway.relay.breaker import Breaker
 from gateway.relay.canary import CanaryWatch
-from gateway.relay.ports import Keyrings, Upstream
+from gateway.relay.ports import UNCOUNTED, Keyrings, Memory, Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,14 @@ class Call:
         encrypt: whether to encrypt; None leaves it to the route.
         deadline: the monotonic second at which the caller gives up; None if it
             leaves that to the route.
+        memory: counts what is held for the exchange beside the body.
     """
 
     target: str
     body: bytes = field(repr=False)
     encrypt: bool | None = None
     deadline: float | None = None
+    memory: Memory = field(default=UNCOUNTED, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,11 @@ class AlipayHK:
         return self.exchange(request).response
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float
+        self,
+        request: SignedMessage,
+        *,
+        timeout_s: float,
+        memory: object = None,  # noqa: ARG002 - the port's: nothing is held here
     ) -> ReceivedResponse:
         """Answer a request of ours at once, as the relay's upstream.
 

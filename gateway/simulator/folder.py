@@ -116,8 +116,10 @@ def _create(ours: Path, theirs: Path) -> None:
         partner=(_entry("partner-1.pem"),),
         platform=(_entry("platform-1.pem"),),
     )
-    for folder in (ours.parent.parent, ours.parent, theirs.parent):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    base = ours.parent.parent
+    # One by one: a folder that the umask left open to a group has its ring refused.
+    for folder in (*reversed(base.parents), base, ours.parent, theirs.parent):
+        folder.mkdir(mode=0o700, exist_ok=True)
     _write(ours.parent / "platform-1.pem", private_pem(platform))
     _write(ours.parent / f"{SANDBOX}-1.pem", public_pem(partner.public_key()).encode())
     _write_whole(ours, _TEXT)

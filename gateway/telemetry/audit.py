@@ -59,6 +59,7 @@ def facts_of(ring: Keyring | None) -> dict[str, object] | None:
         return None
     return {
         "generation": ring.generation,
+        "digest": ring.digest,
         "partner": _keys(ring.partner),
         "platform": _keys(ring.platform),
         **canary_of(ring),

@@ -142,6 +142,7 @@ class Inventory:
         return {
             "client": name,
             "generation": ring.generation if ring else None,
+            "digest": ring.digest if ring else None,
             "cryptoperiod_days": period.days,
             "cryptoperiod_warning_days": period.warning_days,
             "keys": [_facts(key) for key in self._keys_of(name)],

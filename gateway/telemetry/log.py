@@ -69,6 +69,7 @@ class EventLog:
             "keyring_loaded",
             client=client,
             generation=ring.generation,
+            digest=ring.digest,
             signs=_version(ring),
             verifies=[key.version for key in ring.verifiers],
             **canary_of(ring),

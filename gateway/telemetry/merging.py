@@ -30,6 +30,7 @@ GAUGES: Final[dict[str, Callable[[Iterable[float]], float]]] = {
     "gateway_buffered_bytes": sum,
     "gateway_connections": sum,
     "gateway_keyring_generation": min,  # the oldest still signs
+    "gateway_keyring_info": max,  # each that is in use somewhere
     "gateway_key_days_left": min,
     "gateway_key_last_used_timestamp_seconds": max,
     "gateway_breaker_state": max,  # the worst

@@ -106,6 +106,12 @@ class Metrics:
         self._generation = self._gauge(
             "gateway_keyring_generation", "The generation in use.", "client"
         )
+        self._ring_info = self._gauge(
+            "gateway_keyring_info",
+            "1 for the generation in use and the digest of its content.",
+            "client generation digest",
+        )
+        self._rings: dict[str, tuple[str, str, str]] = {}
         self._failures = self._counter(
             "gateway_keyring_reload_failures",
             "Keyrings that were refused; the last good one stays in use.",
@@ -216,6 +222,8 @@ class Metrics:
 
     def keep(self, clients: Container[str]) -> None:
         """Show the present state of these clients alone; what was counted stays."""
+        for client in [each for each in self._rings if each not in clients]:
+            self._ring_info.remove(*self._rings.pop(client))
         self._skew.keep(clients)
         self._date_skew.keep(clients)
         for gauge in (self._generation, self._breaker):
@@ -251,6 +259,10 @@ class Metrics:
     def loaded(self, client: str, ring: Keyring) -> None:
         """Note the generation that is in use."""
         self._generation.labels(client).set(ring.generation)
+        if client in self._rings:
+            self._ring_info.remove(*self._rings[client])
+        self._rings[client] = client, str(ring.generation), ring.digest
+        self._ring_info.labels(*self._rings[client]).set(1)
         self._failures.labels(client)  # at zero, so that an alert sees the first
         self._show_canary(client, ring.canary)
 

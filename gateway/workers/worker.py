@@ -13,8 +13,18 @@ from gateway.edge.connection import Server
 from gateway.edge.door import Shared
 from gateway.edge.listener import Listener, listening
 from gateway.errors import SetupError
+from gateway.keys.backends.pkcs11.pins import Refusals
 from gateway.observer import Telemetry
-from gateway.sharing import Buckets, Crowds, Memory, SharedBucket, Slots, part_of
+from gateway.plant import ENTROPY
+from gateway.sharing import (
+    Buckets,
+    Crowds,
+    Memory,
+    SharedBucket,
+    SharedRefusals,
+    Slots,
+    part_of,
+)
 from gateway.workers.channel import Answer, Answers, Given, Order, Verb, opened
 from gateway.workers.streams import at_once
 from gateway.works import Works, failure_of, where
@@ -41,6 +51,7 @@ class Part(Works):
         shares: the buckets of callers' rates.
         shared: where connections come from.
         environment: the variables that may hold passphrases and PINs.
+        refusals: the PINs that tokens refused, whichever worker tried them.
     """
 
     def __init__(
@@ -51,12 +62,14 @@ class Part(Works):
         shares: Shares,
         shared: Shared,
         environment: Mapping[str, str],
+        refusals: Refusals | None = None,
     ) -> None:
         super().__init__(
             part_of(given.settings, given.workers),
             telemetry,
             environment=environment,
             new_bucket=shares.new,
+            refusals=refusals,
         )
         self.serving = asyncio.Event()
         self._shares = shares
@@ -145,6 +158,7 @@ class Worker:
         number, workers = place
         self._telemetry = Telemetry(at_once(stdout), at_once(stderr), number)
         self._buckets = Buckets(memory)
+        self._refusals = SharedRefusals(memory, ENTROPY)
         self._shared = Shared(sockets, Crowds(memory, workers).of(number))
         self._environment = environment
         self._answers = Answers(self._ordered, self._left)
@@ -184,6 +198,7 @@ class Worker:
             shares=Shares(self._buckets, given.slots),
             shared=self._shared,
             environment=self._environment,
+            refusals=self._refusals,
         )
         if self._gone.is_set():
             self._part.orphaned()

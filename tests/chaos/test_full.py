@@ -28,8 +28,9 @@ HEAD = 16384
 DEAF = 8
 """Callers who do not read their answer: a fourth of the bodies' memory."""
 
-WITH_BODIES = (BUFFERED - DEAF * ANSWER) // BODY - 1
-"""Exchanges whose requests hold the rest of it."""
+HEADS = CONNECTIONS * (HEAD + 4096)
+WITH_BODIES = (BUFFERED - DEAF * ANSWER - HEADS) * 3 // 7 // BODY
+"""Encrypted exchanges whose requests, with the ciphertext at 4/3, hold what is left."""
 
 DEAF_PATH, PATIENT_S = SLOW_PATH, 300
 
@@ -167,9 +168,8 @@ async def test_every_bound_reached_at_once_takes_no_more_memory_than_stated(
         for number in range(WITH_BODIES):
             body = body_for(f"full{number}", BODY - 100)
             await crowd.call(body, "Gateway-Encrypt: true")
-        await level(
-            served, "buffered_bytes", DEAF * ANSWER + WITH_BODIES * (BODY - 100)
-        )
+        held = DEAF * ANSWER + WITH_BODIES * (BODY - 100) * 7 // 3
+        await level(served, "buffered_bytes", held)
         for number in range(CONCURRENT - WITH_BODIES):
             await crowd.call(body_for(f"small{number}"))
         await level(served, "in_flight", CONCURRENT)

@@ -27,6 +27,7 @@ from tests.integration.pki import LOCALHOST, Authority, serial_of, trusting
 from tests.integration.test_audit import write_key
 from tests.integration.test_callers import OTHER, TOKEN, digest, entry
 from tests.integration.wallet import Wallet
+from tests.tokens import PIN, SoftHsm
 
 pytestmark = pytest.mark.e2e
 
@@ -629,3 +630,41 @@ def test_what_no_worker_can_use_ends_the_start_in_one_line(tmp_path, workers):
     assert done.returncode == 1
     (line,) = [x for x in done.stderr.splitlines() if not x.startswith("{")]
     assert line.startswith("gateway: inbound.tls.private_key: it cannot be read")
+
+
+async def test_a_wrong_pin_is_tried_once_whatever_workers_there_are(
+    crew, settings, tmp_path, partner_key
+):
+    """A token locks after a few, often three."""
+    softhsm = SoftHsm(tmp_path / "hsm")
+    softhsm.token()
+    softhsm.put(partner_key, "ours")
+    softhsm.pin.write_text("0000")
+    crew.environment = softhsm.environment
+    ring = tmp_path / "ring" / "keyring.yaml"
+    uri = softhsm.uri("ours")
+    ring.write_text(ring.read_text().replace("key: partner-1.pem", f'key: "{uri}"'))
+    crew.configure(settings | {"workers": 3})
+
+    def refusals():
+        return [each["reason"] for each in crew.seen("keyring_refused")]
+
+    def tries():
+        return sum("the token refuses its PIN" in each for each in refusals())
+
+    await crew.start()
+    await until(lambda: len(refusals()) >= 3, "not refused by all", 30)
+    os.kill(crew.workers[2], signal.SIGKILL)
+    told = len(refusals())
+    await until(lambda: len(refusals()) > told, "not refused by the new one", 30)
+    assert tries() == 1
+    assert all("its PIN" in each for each in refusals())
+    softhsm.pin.write_text(PIN)
+    await until(lambda: len(loaded_by(crew)) == 3, "the right one is not taken", 60)
+    assert tries() == 1
+    assert {got.status for got in await crew.ask_all()} == {200}
+
+
+def loaded_by(crew):
+    """Give the workers that took up a ring."""
+    return {each["worker"] for each in crew.seen("keyring_loaded")}

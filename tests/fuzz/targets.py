@@ -40,7 +40,7 @@ from gateway.errors import (
     Unauthenticated,
     UntrustedAnswer,
 )
-from gateway.keys import formats, manifest
+from gateway.keys import formats, manifest, strength
 from gateway.protocol import (
     EncryptField,
     FieldError,
@@ -190,7 +190,7 @@ async def _serve(data, piece):
     if not transport.closing and not connection.eof_received():
         transport.close()
     await _turn(lambda: transport.lost)
-    assert failed == []
+    assert failed == [], failed
     answers, _, rest = answers_in(transport.written)
     assert rest == b""
     assert [each.headers["number"] for each in answers] == [
@@ -480,7 +480,7 @@ def _key_file(data):
         except KeyringError as error:
             _check_line(error.detail)
             continue
-        assert key.key_size >= formats.MINIMUM_BITS
+        assert key.key_size >= strength.MINIMUM_BITS
         if read is formats.read_public_key:
             again = formats.read_public_key(formats.public_base64(key).encode())
             assert again.public_numbers() == key.public_numbers()

@@ -160,7 +160,9 @@ CHUNK_TRICKS = {
     "a size one long": raw(sized(b"%x" % (len(BODY) + 1))),
     "a size one short": raw(sized(b"%x" % (len(BODY) - 1))),
     "an extension": passes(sized(SIZE + b";a=b")),
-    "an extension of 1 MiB": passes(sized(SIZE + b";a=" + b"x" * (1 << 20))),
+    # What frames a body is bounded as heads are: nobody sends it, and it is parsed.
+    "an extension of 16 KiB": passes(sized(SIZE + b";a=" + b"x" * (16 << 10))),
+    "an extension of 1 MiB": raw(sized(SIZE + b";a=" + b"x" * (1 << 20))),
     "no line's end behind a chunk": raw(sized(SIZE, b"0\r\n\r\n")),
     "no last chunk": raw(sized(SIZE, b"\r\n"), CUT),
     "half of the last chunk": raw(sized(SIZE, b"\r\n0\r\n"), CUT),

@@ -58,7 +58,7 @@ class Case:
         if self.apart:
             return replace(self, codes=(self.apart,))
         has_body = not self.data.endswith(b"\r\n\r\n")
-        early = self.codes[-1:] == ("unknown_route",) and has_body
+        early = self.codes[-1:] in (("unknown_route",), ("forbidden",)) and has_body
         return replace(self, ends=self.ends or early)
 
 
@@ -517,7 +517,7 @@ TARGETS = {
     "an absolute target of our own by https": target(f"https://g{TARGET}"),
     "an absolute target of our own by ftp": target(f"ftp://g{TARGET}"),
     "an absolute target and another Host": refused(
-        length(line=f"POST http://g{TARGET} HTTP/1.1", host="Host: evil")
+        length(line=f"POST http://g{TARGET} HTTP/1.1", host="Host: gateway")
     ),
     "an absolute target and an empty Host": refused(
         length(line=f"POST http://g{TARGET} HTTP/1.1", host="Host:")

@@ -42,7 +42,7 @@ class House:
 
     async def seen(self, condition, what):
         """Wait until a condition holds, for as long as a keyring may take."""
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(10):
             while not condition():  # noqa: ASYNC110 - a file is watched, not a task
                 await asyncio.sleep(0.02)
         assert condition(), what
@@ -58,10 +58,10 @@ class House:
         values = [each.rsplit(" ", 1) for each in text.splitlines()]
         return next((float(v[1]) for v in values if v[0] == line), None)
 
-    async def seen_metric(self, line, value):
-        """Wait until a series has a value."""
-        async with asyncio.timeout(2):
-            while await self.metric(line) != value:  # noqa: ASYNC110 - a page
+    async def seen_metric(self, line, value, within=0):
+        """Wait until a series has a value, or one that is up to so much greater."""
+        async with asyncio.timeout(10):
+            while not 0 <= (await self.metric(line) or 0) - value <= within:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 
 

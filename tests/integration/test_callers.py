@@ -396,3 +396,48 @@ async def test_no_credential_reaches_alipayhk_or_any_output(house):
     ]
     for secret in (TOKEN, NEXT, OTHER, digest(TOKEN), digest(OTHER)):
         assert not [each for each in outputs if re.search(secret, each, re.IGNORECASE)]
+
+
+# --- memory that callers share -------------------------------------------------------
+
+
+def begun(token, size, sent):
+    """Give a request whose body stops before its end."""
+    head = (
+        f"POST {peer.TARGET} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {token}\r\n"
+        f"Content-Length: {size}\r\n\r\n"
+    )
+    return head.encode() + b'{"a":"' + b"x" * sent
+
+
+async def test_a_caller_whose_bodies_never_end_takes_no_room_from_another(run_house):
+    """It fills the room for bodies, and whatever gap is left, time and again."""
+    greedy, other = entry(max_concurrent=1), entry("payments", OTHER)
+    most = 100_000
+    async with run_house(
+        callers=[greedy, other],
+        routes=ROUTES,
+        inbound={"max_body_bytes": most, "max_buffered_bytes": 10 * most},
+        client={"max_response_bytes": most},
+    ) as house:
+        lines = []
+
+        async def fill():
+            for sent in (most - 100, most // 2, 1000, 100):
+                for _ in range(20):
+                    reader, writer = await house.caller.connect()
+                    writer.write(begun(TOKEN, most, sent))
+                    lines.append((reader, writer))
+            await asyncio.sleep(0.1)  # for what is to be read to be read
+
+        codes = []
+        body = b'{"a":"' + b"x" * (most // 2) + b'"}'
+        for _ in range(5):
+            await fill()
+            for _ in range(4):
+                got = await house.caller.known_by(OTHER).post(body)
+                codes.append(got.status)
+        assert codes == [200] * 20
+        assert await house.metric("gateway_buffered_bytes") <= 10 * most + 200_000
+        for _, writer in lines:
+            writer.close()

@@ -110,7 +110,7 @@ class AlipayHK:
         self.encrypted_to = []
         self.answers = None
 
-    async def send(self, request, *, timeout_s):
+    async def send(self, request, *, timeout_s, memory):
         headers = dict(request.headers)
         version, signature = parts(headers["Signature"], "signature")
         base = peer.signature_base(time=headers["Request-Time"], body=request.body)

@@ -18,6 +18,7 @@ from gateway.sharing import (
     Crowds,
     Memory,
     SharedBucket,
+    SharedRefusals,
     part_of,
     slots_of,
 )
@@ -183,3 +184,34 @@ def test_who_has_more_connections_than_another_gives_way(memory):
     assert not one(2)
     crowds.nobody(2)
     assert not one(5)
+
+
+def test_refused_pins_are_known_to_all_who_have_the_memory_and_the_oldest_goes(memory):
+    one, two = (SharedRefusals(memory, os.urandom) for _ in range(2))
+    assert one.secret() == two.secret() != bytes(32)
+    digests = [os.urandom(32) for _ in range(65)]
+    for digest in digests[:64]:
+        with one.alone(b"token"):
+            assert digest not in two
+            one.add(digest)
+            assert digest in two
+    assert all(digest in two for digest in digests[:64])
+    two.add(digests[64])
+    assert [digest in one for digest in digests] == [False] + [True] * 64
+
+
+def test_a_process_that_dies_while_it_tries_a_pin_holds_up_nobody(memory):
+    code = (
+        "import os, sys\nfrom gateway.sharing import Memory, SharedRefusals\n"
+        "refusals = SharedRefusals(Memory(int(sys.argv[1])), os.urandom)\n"
+        "with refusals.alone(b'token'): os._exit(9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(memory.descriptor)],
+        pass_fds=[memory.descriptor],
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.returncode == 9
+    with SharedRefusals(memory, os.urandom).alone(b"token"):
+        pass

@@ -1,14 +1,23 @@
 """Files that hold a secret or decide what is trusted: who else may touch them.
 
-What others could have put there is refused: a file, or a folder on the way to it,
-that another user owns or may write to; and a secret that others may so much as read.
+Refused is what others could have put there, and a secret that others may read. As
+sshd does with StrictModes, every name from the root of the file system on is looked
+at, and each link is followed by hand: a folder, a link and the file must belong to
+root or to this user, and others must not be able to write to it. A folder with the
+sticky bit, such as /tmp, may be open to others: there they can replace only what is
+theirs.
+
+Each name is opened inside the folder that was checked before it, and the file that is
+read is the one whose owner and mode were checked: no path is looked up twice.
 """
 
+import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from gateway.errors import KeyringError
@@ -16,6 +25,9 @@ from gateway.keys.backends.disk import open_at_once
 from gateway.keys.locations import secret_of
 
 MAX_KEY_BYTES: Final = 64 * 1024
+_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_MOST_LINKS: Final = 40
+"""The kernel's own bound (path_resolution(7))."""
 
 
 class Others(IntEnum):
@@ -42,73 +54,256 @@ def read_key_file(file: Path, others: Others) -> bytes:
     Raises:
         KeyringError: it cannot be read, is no file, or is too open.
     """
+    opener = open_at_once
+    if others is not Others.MAY_ALL:
+        opener = partial(_open_trusted, others=others)
     try:
-        with open(file, "rb", opener=open_at_once) as stream:
+        with open(file, "rb", opener=opener) as stream:
             status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_KEY_BYTES:
                 msg = "it is not a file of a key's size"
                 raise KeyringError(msg)
-            check_access(stream.fileno(), file, others)
             return stream.read(MAX_KEY_BYTES)
     except OSError as error:
         msg = f"it cannot be read: {error.strerror}"
         raise KeyringError(msg) from None
 
 
-def check_access(descriptor: int, file: Path, others: Others) -> None:
-    """Refuse an open file that, or whose way, is not ours alone.
+def check_file(file: Path, others: Others) -> None:
+    """Refuse a file with which others may do more than `others`.
+
+    Only root and this user can replace a file that passes, so its path may be opened
+    again afterwards.
+
+    Raises:
+        KeyringError: others may do more.
+        OSError: it cannot be opened.
+    """
+    os.close(_open_trusted(str(file), os.O_RDONLY | os.O_CLOEXEC, others))
+
+
+def check_folder(folder: Path, *, owner: int | None = None) -> None:
+    """Refuse a folder that others may write to or replace.
+
+    Args:
+        folder: the folder.
+        owner: a user who is trusted beside root and this one.
+
+    Raises:
+        KeyringError: others may.
+        OSError: it cannot be opened, or is no folder.
+    """
+    way = _Way(owner)
+    try:
+        way.enter(way.follow(str(folder)))
+    finally:
+        way.close()
+
+
+def flaw_of(
+    status: os.stat_result, others: Others, *, ours: bool, mounted: bool
+) -> str | None:
+    """Return what is wrong with an open file's owner or mode; None if nothing is.
+
+    Args:
+        status: of the file.
+        others: the most that others may do with it.
+        ours: whether it belongs to root or this user.
+        mounted: whether it is a secret mounted by an orchestrator, which sets its mode
+            (Kubernetes' default is 0644): that others may read it is excused there.
+            Nothing else is.
+    """
+    if not ours:
+        return "it belongs to another user; chown it to the gateway's user"
+    if status.st_mode & others & (_WRITE if mounted else 0o777):
+        mode = f"{status.st_mode & 0o777:04o}"
+        return f"others may {others.deed} it (mode {mode}); {others.remedy} it"
+    return None
+
+
+def is_secret_mount(flags: int, file_system: str, *, is_its_own: bool) -> bool:
+    """Check whether facts of a mount are those of a secret's.
+
+    Kubernetes, Docker Swarm and systemd (credentials) mount a tmpfs, read-only, at the
+    folder or the file. A read-only disk is none: systemd's ProtectSystem=strict makes
+    one of every file system, with the files of every user. It makes one of /run too,
+    a tmpfs that holds more than one folder.
+
+    Args:
+        flags: of the mount, as statvfs(3) has them.
+        file_system: its type.
+        is_its_own: whether the file, or the folder it is named in, is where it begins.
+    """
+    return is_its_own and bool(flags & os.ST_RDONLY) and file_system == "tmpfs"
+
+
+def _open_trusted(name: str, flags: int, others: Others) -> int:
+    """Open a file that, like all that leads to it, is root's or ours alone.
+
+    Returns:
+        Its descriptor. It does not wait for a pipe.
 
     Raises:
         KeyringError: others may do more than `others` with it, or replace it.
-        OSError: a folder on the way to it cannot be opened.
+        OSError: it cannot be opened.
     """
-    if others is Others.MAY_ALL:
-        return
-    status = os.fstat(descriptor)
-    if not _is_read_only_mount(descriptor, status):
-        if status.st_mode & others:
-            mode = f"{status.st_mode & 0o777:04o}"
-            msg = f"others may {others.deed} it (mode {mode}); {others.remedy} it"
-            raise KeyringError(msg)
-        if status.st_uid not in (0, os.geteuid()):
-            msg = "it belongs to another user; chown it to the gateway's user"
-            raise KeyringError(msg)
-    for folder in _folders_to(file):
-        _check_folder(folder)
-
-
-def _is_read_only_mount(descriptor: int, status: os.stat_result) -> bool:
-    """Tell a mounted secret, whose modes the orchestrator sets, from a plain file.
-
-    Kubernetes mounts secrets read-only, on a file system of their own, mode 0644
-    by default, in a folder of mode 1777. A read-only root file system is not meant:
-    an image holds no key.
-    """
-    read_only = bool(os.fstatvfs(descriptor).f_flag & os.ST_RDONLY)
-    return read_only and status.st_dev != Path("/").stat().st_dev
-
-
-def _folders_to(file: Path) -> Iterator[Path]:
-    """Give the folders whose owners say what `file` is: its own, and each link's."""
-    while file.is_symlink():
-        yield file.parent.resolve()
-        file = file.parent / file.readlink()
-    yield file.parent.resolve()
-
-
-def _check_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    way = _Way()
     try:
-        status = os.fstat(descriptor)
-        mounted = _is_read_only_mount(descriptor, status)
+        last = way.follow(name)
+        descriptor = os.open(
+            last, flags | os.O_NONBLOCK | os.O_NOFOLLOW, dir_fd=way.folder
+        )
+        try:
+            way.check_end(descriptor, others)
+        except BaseException:
+            os.close(descriptor)
+            raise
     finally:
-        os.close(descriptor)
-    if status.st_mode & Others.MAY_READ and not status.st_mode & stat.S_ISVTX:
-        msg = "others may write to its folder and replace it; chmod go-w the folder"
-        raise KeyringError(msg)
-    if status.st_uid not in (0, os.geteuid()) and not mounted:
-        msg = "its folder is another user's; chown the folder to the gateway's user"
-        raise KeyringError(msg)
+        way.close()
+    return descriptor
+
+
+class _Way:
+    """The folders from the root to a file, entered one by one.
+
+    Args:
+        owner: a user who is trusted beside root and this one.
+
+    Attributes:
+        folder: the folder that was entered last, open. -1 before the first one.
+    """
+
+    def __init__(self, owner: int | None = None) -> None:
+        self.folder = -1
+        self._owners = {0, os.geteuid(), owner}
+        self._path = PurePosixPath()
+        self._mounts: set[int] = set()
+
+    def check_end(self, file: int, others: Others) -> None:
+        """Refuse an open file with which others may do more than `others`.
+
+        What is no file, such as a device, is left to whoever reads it to refuse.
+
+        Raises:
+            KeyringError: they may, or it is another user's.
+        """
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        mounted = bool(status.st_mode & others) and is_secret_mount(
+            os.fstatvfs(file).f_flag,
+            _file_system_of(status.st_dev),
+            is_its_own=self._begins_at_end(status.st_dev),
+        )
+        ours = status.st_uid in self._owners
+        flaw = flaw_of(status, others, ours=ours, mounted=mounted)
+        if flaw is not None:
+            raise KeyringError(flaw)
+
+    def close(self) -> None:
+        """Close the folder."""
+        if self.folder >= 0:
+            os.close(self.folder)
+
+    def enter(self, name: str) -> None:
+        """Go on to a folder inside the present one, or to the root.
+
+        Raises:
+            KeyringError: others may write to it, or own it.
+            OSError: it cannot be opened, or is no folder.
+        """
+        flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        inside = None if name == "/" else self.folder
+        entered = os.open(name, flags, dir_fd=inside)
+        self.close()
+        self.folder = entered
+        self._path = self._path.parent if name == ".." else self._path / name
+        status = os.fstat(entered)
+        if status.st_mode & _WRITE and not status.st_mode & stat.S_ISVTX:
+            msg = (
+                f"others may write to its folder {self._path} and replace it; "
+                f"chmod go-w {self._path}"
+            )
+            raise KeyringError(msg)
+        self._check_owner(status, f"folder {self._path}")
+
+    def follow(self, path: str) -> str:
+        """Enter every folder on the way of a path, through all links.
+
+        Returns:
+            The name, in `folder`, of what the path leads to. It is no link.
+
+        Raises:
+            KeyringError: others may have put something on this way.
+            OSError: a part of it is not there, or there are too many links.
+        """
+        ahead = _names(str(Path(path).absolute()))  # which leaves each `..` in it
+        links = 0
+        while True:
+            name = ahead.pop()
+            if not ahead and name != "/":
+                self._note_mount()
+            target = None if name == "/" else self._target(name)
+            if target is not None:
+                links += 1
+                ahead += _names(target)
+            elif ahead:
+                self.enter(name)
+                continue
+            else:
+                return name
+            if links > _MOST_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    def _target(self, name: str) -> str | None:
+        """Return what a name links to; None if it is no link."""
+        flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+        link = os.open(name, flags, dir_fd=self.folder)
+        try:
+            status = os.fstat(link)
+            if not stat.S_ISLNK(status.st_mode):
+                return None
+            self._check_owner(status, f"link {self._path / name}")
+            return os.readlink("", dir_fd=link)  # of the link that is open
+        finally:
+            os.close(link)
+
+    def _begins_at_end(self, device: int) -> bool:
+        """Check whether a mount begins at the file, or at a folder it is named in."""
+        return device in self._mounts or device != os.fstat(self.folder).st_dev
+
+    def _note_mount(self) -> None:
+        """Note it if the present folder is where a mount begins."""
+        device = os.fstat(self.folder).st_dev
+        if device != os.stat("..", dir_fd=self.folder).st_dev:
+            self._mounts.add(device)
+
+    def _check_owner(self, status: os.stat_result, what: str) -> None:
+        if status.st_uid not in self._owners:
+            msg = f"its {what} belongs to another user; chown it to the gateway's user"
+            raise KeyringError(msg)
+
+
+def _names(path: str) -> list[str]:
+    """Return the parts of a path, the last one first; `.` where there are none."""
+    return [*reversed(PurePosixPath(path).parts)] or ["."]
+
+
+def _file_system_of(device: int) -> str:
+    """Return the type of the file system with this device number (proc_pid_mountinfo(5)).
+
+    Empty where there is none such or no /proc: then nothing is excused.
+    """
+    number = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        mount, _, kind = line.partition(" - ")
+        if mount.split()[2] == number:
+            return kind.partition(" ")[0]
+    return ""
 
 
 def read_secret(source: str, environment: Mapping[str, str]) -> bytes:

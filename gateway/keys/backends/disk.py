@@ -10,6 +10,23 @@ def open_at_once(name: str, flags: int) -> int:
     return os.open(name, flags | os.O_NONBLOCK)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder for its owner alone, and those missing above it, on the disk.
+
+    Those are 0755 at most: under a umask of 002 they would be open to a group, and the
+    ring refused for it (`gateway.keys.backends.access`).
+
+    Raises:
+        OSError: it cannot be made, or is there already.
+    """
+    for each in reversed(folder.parents):
+        if not each.exists():
+            each.mkdir(mode=0o755)
+            sync(each.parent)
+    folder.mkdir(mode=0o700)
+    sync(folder.parent)
+
+
 def write_new(file: Path, data: bytes, mode: int) -> None:
     """Write a new file, on the disk when this returns. It is never more open.
 

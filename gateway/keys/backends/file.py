@@ -9,26 +9,41 @@ import os
 from collections.abc import Container
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from gateway import documents
 from gateway.documents import Document, DocumentError, Location, Problem
-from gateway.errors import KeyringError, KeyUnavailable
+from gateway.errors import KeyringError, KeyUnavailable, SetupError
 from gateway.keys import manifest, schedule
-from gateway.keys.backends.access import Others, check_access, read_key_file
-from gateway.keys.backends.disk import open_at_once
-from gateway.keys.backends.halts import Halt, halt_reason, write_halt
+from gateway.keys.backends.access import Others, check_file, read_key_file
+from gateway.keys.backends.halts import (
+    FILE_NAME as HALTED,
+    Halt,
+    halt_reason,
+    write_halt,
+)
+from gateway.keys.backends.history import FOLDER
 from gateway.keys.backends.homes import Homes
 from gateway.keys.backends.pem import FILES
+from gateway.keys.digest import digest_of
 from gateway.keys.formats import fingerprint, read_private_key, read_public_key
 from gateway.keys.keyring import Keyring
-from gateway.keys.locations import FILE, name_in_folder, path_of, scheme_of, secret_of
+from gateway.keys.locations import FILE, path_of, scheme_of, secret_of
 from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import HELD, PARTNER_USES, KeyState, Use
 from gateway.keys.ports import Place, PrivateKey
 from gateway.keys.timeline import Timeline
 from gateway.protocol import PublicKey
+
+STAGING: Final = ".change"
+"""Where a command puts a change together, inside the folder."""
+
+_NOT_THE_RING: Final = frozenset({STAGING, FOLDER})
+_MOST_READS: Final = 8
+"""A change by command disturbs one read or two, and the next one reads the new ring.
+Who is disturbed so often is not: something writes there without an end."""
 
 
 class KeyringFolder:
@@ -62,16 +77,24 @@ class KeyringFolder:
             now: the moment whose ring is wanted; by default one before every plan,
                 so that the states are those that stand in the file.
 
+        Where it changes meanwhile, it is read again: it is one ring or the other.
+
         Raises:
             SetupError: something is wrong; every problem, each with its place.
         """
-        before = self.state()
-        ring = self._read(now)
-        if self.state() != before:
-            # Parts of two rings may have come together; the next look reads it whole.
-            msg = f"{self.folder}: it changed while it was read"
-            raise KeyringError(msg)
-        return ring
+        for _ in range(_MOST_READS):
+            parts = _Parts()
+            try:
+                ring = self._read(now, parts)
+            except SetupError:
+                if parts.are_as_before():
+                    raise
+            else:
+                if parts.are_as_before():
+                    return ring
+            # Parts of two rings may have come together, as when a command changed it.
+        msg = f"{self.folder}: it changed each of the {_MOST_READS} times it was read"
+        raise KeyringError(msg)
 
     def halt(self, halt: Halt) -> None:
         """Have the canary of a generation sign nothing more, in every process.
@@ -81,9 +104,11 @@ class KeyringFolder:
         """
         write_halt(self.folder, halt)
 
-    def _read(self, now: datetime) -> Keyring:
+    def _read(self, now: datetime, parts: "_Parts") -> Keyring:
+        parts.note(self.folder / manifest.FILE_NAME)
         _check_keyring(self.folder)
         document = manifest.load(self.folder)
+        parts.note(self.folder / HALTED, *_files_of(document.value, self.folder))
         ring, keys = (
             document.value,
             _Keys(self.folder, document, self._homes, self._spared),
@@ -104,6 +129,7 @@ class KeyringFolder:
             [key for _, key in partner],
             theirs,
             halt_reason(self.folder, ring.generation),
+            digest_of(ring, [public for public, _ in partner], theirs),
         )
         try:
             schedule.check(ring)
@@ -129,7 +155,24 @@ class KeyringFolder:
         except OSError as error:
             return error.errno
         access = folder.st_mode, folder.st_uid
-        return *access, *((entry.name, _state_of(entry)) for entry in entries)
+        ring = (entry for entry in entries if entry.name not in _NOT_THE_RING)
+        return *access, *((entry.name, _state_of(entry)) for entry in ring)
+
+
+class _Parts:
+    """The files that a ring is read from, as they were before they were read."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Path, object] = {}
+
+    def note(self, *files: Path) -> None:
+        """Note what these are like now."""
+        for file in files:
+            self._seen[file] = _state_of(file)
+
+    def are_as_before(self) -> bool:
+        """Check whether no file changed since it was noted."""
+        return all(_state_of(file) == state for file, state in self._seen.items())
 
 
 class _Keys:
@@ -247,15 +290,16 @@ def _files_elsewhere(folder: Path) -> list[Path]:
         ring = documents.load(folder / manifest.FILE_NAME, Manifest).value
     except DocumentError:
         return []  # what is wrong is told when it is read
+    return [each for each in _files_of(ring, folder) if each.parent != folder]
+
+
+def _files_of(ring: Manifest, folder: Path) -> list[Path]:
+    """Return the key and passphrase files of a ring, wherever they are."""
     entries = (*ring.partner, *ring.platform)
     keys = [each.key for each in entries if each.key is not None]
     secrets = [secret_of(each.passphrase) for each in entries if each.passphrase]
     return [
-        *(
-            path_of(key, folder)
-            for key in keys
-            if scheme_of(key) == FILE and name_in_folder(key) is None
-        ),
+        *(path_of(key, folder) for key in keys if scheme_of(key) == FILE),
         *(each for each in secrets if isinstance(each, Path)),
     ]
 
@@ -284,8 +328,7 @@ def _check_keyring(folder: Path) -> None:
         raise KeyringError(msg)
     file = folder / manifest.FILE_NAME
     try:
-        with open(file, "rb", opener=open_at_once) as stream:
-            check_access(stream.fileno(), file, Others.MAY_READ)
+        check_file(file, Others.MAY_READ)
     except OSError:
         return  # reading it says so, with its place
     except KeyringError as error:

@@ -17,20 +17,20 @@ entry names: `unnamed` finds those.
 import fcntl
 import os
 import shutil
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from gateway.documents import DocumentError
 from gateway.errors import KeyringError
 from gateway.keys import manifest as manifests
-from gateway.keys.backends.disk import sync, write_new
-from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.access import check_folder
+from gateway.keys.backends.disk import make_folder, sync, write_new
+from gateway.keys.backends.file import STAGING, KeyringFolder
 from gateway.keys.backends.halts import carry_over
 from gateway.keys.backends.history import keep
 from gateway.keys.backends.homes import Homes
@@ -46,8 +46,6 @@ Witness: TypeAlias = Callable[
 ]
 """Is entered right before a change is made, with the manifests before and after it and
 the ring that will be read, and left when it is made. What it raises forbids the change."""
-
-_STAGING: Final = ".change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +119,7 @@ class LockedFolder:
         """
         if (self._folder / FILE_NAME).exists():
             return
-        if any(each.name != _STAGING for each in self._folder.iterdir()):
+        if any(each.name != STAGING for each in self._folder.iterdir()):
             msg = (
                 f"{self._folder} holds files and no {FILE_NAME}: it is no keyring. "
                 "Name a new folder or an empty one"
@@ -135,7 +133,7 @@ class LockedFolder:
     @contextmanager
     def _staging(self) -> Iterator[Path]:
         """Give a new `.change`; what a killed change left there is removed."""
-        staging = self._folder / _STAGING
+        staging = self._folder / STAGING
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(mode=0o700)
         try:
@@ -184,8 +182,7 @@ def locked(
         KeyringError: it is not there, is being changed, or is not ours to change.
     """
     if create and not folder.exists():
-        folder.mkdir(mode=0o700, parents=True)
-        sync(folder.parent)
+        make_folder(folder)
     try:
         resolved = folder.resolve(strict=True)
         descriptor = os.open(resolved, os.O_RDONLY | os.O_DIRECTORY)
@@ -236,7 +233,7 @@ def unnamed(folder: Path, manifest: Manifest) -> list[str]:
     return sorted(
         name
         for name in names
-        if name not in known and (name == _STAGING or not name.startswith("."))
+        if name not in known and (name == STAGING or not name.startswith("."))
     )
 
 
@@ -259,14 +256,15 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _check_ours(resolved: Path, folder: Path) -> None:
-    status = resolved.stat()
-    if status.st_uid not in (0, os.geteuid()):
+    if resolved.stat().st_uid not in (0, os.geteuid()):
         # Root too: a key that root writes there is one its gateway cannot read.
         msg = f"{folder}: this folder is another user's; run this as that user"
         raise KeyringError(msg)
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        msg = f"{folder}: others may write to this folder; chmod go-w it first"
-        raise KeyringError(msg)
+    try:
+        check_folder(folder)
+    except KeyringError as error:
+        msg = f"{folder}: {error.detail}"
+        raise KeyringError(msg) from None
     if (resolved / FILE_NAME).is_symlink():
         msg = (
             f"{folder}: {FILE_NAME} is a symbolic link, as in a mounted secret. Change "

@@ -13,7 +13,7 @@ from gateway.keys.backends.disk import replace_file, sync
 from gateway.keys.manifest import Manifest
 
 KEPT: Final = 50
-_FOLDER: Final = ".history"
+FOLDER: Final = ".history"
 
 
 def keep(folder: Path, manifest: Manifest) -> None:
@@ -22,7 +22,7 @@ def keep(folder: Path, manifest: Manifest) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    history = folder / _FOLDER
+    history = folder / FOLDER
     if not history.exists():
         history.mkdir(mode=0o700)
         sync(folder)
@@ -34,7 +34,7 @@ def keep(folder: Path, manifest: Manifest) -> None:
 
 def generations(folder: Path) -> list[int]:
     """Give the generations that are kept, the oldest first."""
-    names = (file.name for file in (folder / _FOLDER).glob("*.yaml"))
+    names = (file.name for file in (folder / FOLDER).glob("*.yaml"))
     return sorted(
         int(stem)
         for name in names
@@ -62,4 +62,4 @@ def recall(folder: Path, before: int, generation: int | None = None) -> Manifest
         wanted = "no earlier one" if generation is None else f"not {generation}"
         msg = f"{folder}: {wanted} is kept; kept are: {kept}"
         raise KeyringError(msg)
-    return manifests.load_file(folder / _FOLDER / f"{generation}.yaml").value
+    return manifests.load_file(folder / FOLDER / f"{generation}.yaml").value

@@ -2,11 +2,10 @@
 
 import asyncio
 import random
-from contextlib import ExitStack
 
 import pytest
 
-from gateway.access.admission import Admission, Limits, Loan, Quota
+from gateway.access.admission import Account, Admission, Limits, Quota
 from gateway.errors import Overloaded
 
 
@@ -82,38 +81,53 @@ async def test_a_turn_that_was_given_up_before_it_came_is_passed_over():
     assert quota.waiting == 0
 
 
-async def test_one_loan_at_a_time_may_go_over_the_limit():
+async def test_one_account_at_a_time_need_not_wait_for_room():
     quota = Quota(10)
-    quota.add(10)
-    with ExitStack() as ending, Loan(quota) as second:
-        first = ending.enter_context(Loan(quota))
-        await first.take(5)  # nothing is left, and still it comes to its end
-        waiting = asyncio.ensure_future(second.take(1))
-        await settle()
-        await first.take(5)  # before those who wait for its end
-        assert (quota.taken, quota.waiting, waiting.done()) == (20, 1, False)
-        ending.close()
-        await waiting
-        assert (quota.taken, quota.waiting) == (11, 0)
-        assert not quota.take_now()
-    assert quota.taken == 10
+    first, second = Account(quota), Account(quota)
+    first.add(15)
+    second.add(1)
+    await first.room()  # nothing is left, and still it comes to its end
+    waiting = asyncio.ensure_future(second.room())
+    await settle()
+    first.add(5)
+    await first.room()  # before those who wait for its end
+    assert (quota.taken, quota.waiting, waiting.done()) == (21, 1, False)
+    first.settle()  # all it asked for has come; it is still held
+    await waiting
+    assert (quota.taken, quota.waiting) == (21, 0)
+    first.keep(0)
+    second.keep(0)
+    assert quota.taken == 0
 
 
-async def test_a_loan_that_is_given_up_while_it_waits_is_nobodys():
+async def test_an_account_whose_wait_is_cancelled_is_waited_for_no_more():
     quota = Quota(1)
-    with Loan(quota) as first, Loan(quota) as second, Loan(quota) as third:
-        await first.take(2)
-        waiting = asyncio.ensure_future(second.take(1))
-        await asyncio.sleep(0)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
-        last = asyncio.ensure_future(third.take(2))
-        await asyncio.sleep(0)
-        quota.resize(4)
-        await last
-    assert (quota.taken, quota.waiting) == (0, 0)
-    assert quota.take_now(4)
+    first, second, third = Account(quota), Account(quota), Account(quota)
+    for each in (first, second, third):
+        each.add(2)
+    await first.room()
+    waiting = asyncio.ensure_future(second.room())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    last = asyncio.ensure_future(third.room())
+    await asyncio.sleep(0)
+    quota.resize(6)
+    await last
+    assert (quota.taken, quota.waiting) == (6, 0)
+
+
+def test_an_account_counts_in_the_quota_what_it_holds_and_no_more():
+    quota = Quota(10)
+    first, second = Account(quota), Account(quota)
+    first.add(4)
+    second.add(7)
+    assert (quota.taken, quota.is_over, first.is_over) == (11, True, True)
+    second.release(2)
+    assert (second.held, quota.taken, quota.is_over) == (5, 9, False)
+    first.keep(1)
+    assert (first.held, quota.taken) == (1, 6)
 
 
 async def test_another_size_calls_in_those_who_wait_and_takes_from_nobody():
@@ -282,26 +296,3 @@ def test_a_limit_that_changes_holds_for_who_comes_next():
     admission.use(Limits(3, 0.0, callers={"a": 2}, clients={"hk": 1}))
     assert admission.enter_now("a", "hk") is None
     assert admission.enter_now("a", "mo") is not None
-
-
-def test_a_loan_takes_at_once_what_there_is_and_gives_it_back():
-    quota = Quota(10)
-    with Loan(quota) as loan:
-        assert loan.take_now(6)
-        assert not loan.take_now(5)
-        assert quota.taken == 6
-        assert loan.take_now(4)
-        assert quota.taken == 10
-    assert quota.taken == 0
-
-
-async def test_a_loan_takes_nothing_at_once_where_others_wait():
-    quota = Quota(10)
-    with Loan(quota) as loan:
-        assert loan.take_now(6)
-        waiting = asyncio.create_task(quota.take(5))
-        await settle()
-        assert not loan.take_now(1)
-    await waiting
-    quota.give_back(5)
-    assert quota.taken == 0

@@ -3,7 +3,7 @@
 import asyncio
 import tracemalloc
 
-from gateway.access.admission import Quota
+from gateway.access.admission import Account, Quota
 from gateway.edge.request import Arriving, Bounds, Request, read_body
 
 PIECES = 1 << 13
@@ -12,18 +12,26 @@ PIECES = 1 << 13
 class Wire:
     names = None
 
-    def hold(self):
-        """Nothing: there is no connection."""
+    def __init__(self, memory):
+        self.account = Account(memory)
 
-    go_on = hold
+    def update_flow(self):
+        """Nothing: there is no connection."""
 
 
 async def test_a_body_that_comes_two_bytes_at_a_time_is_held_in_little_more():
     size = 2 * PIECES
-    request = Request(Wire())
+    memory = Quota(size)
+    arriving = Arriving(memory)
+    request = Request(Wire(memory))
     request.take_headers([(b"Content-Length", str(size).encode())])
-    bounds, memory = Bounds(1 << 14, size, 30, 30), Quota(size)
-    reading = asyncio.create_task(read_body(request, bounds, memory, Arriving()))
+    bounds = Bounds(1 << 14, size, 30, 30)
+
+    async def read():
+        async with arriving.one("", request.body, 30) as pending:
+            await read_body(request, bounds, pending, arriving)
+
+    reading = asyncio.create_task(read())
     await asyncio.sleep(0)
     tracemalloc.start()
     try:
@@ -37,4 +45,5 @@ async def test_a_body_that_comes_two_bytes_at_a_time_is_held_in_little_more():
     assert memory.taken == size
     assert held <= 1.5 * size + 4096
     request.body.complete()
-    assert await reading == b"".join(n.to_bytes(2, "big") for n in range(PIECES))
+    await reading
+    assert request.body.whole() == b"".join(n.to_bytes(2, "big") for n in range(PIECES))

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.access.admission import Loan, Quota
+from gateway.access.admission import Account, Quota
 from gateway.edge import dial, pool
 from gateway.edge.dial import Dial
 from gateway.edge.outbound import Outbound
@@ -24,6 +24,7 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from gateway.relay.ports import UNCOUNTED
 from tests import peer
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -72,15 +73,16 @@ async def reaching(origin, *, connect_timeout_s=5.0, settled=False):
     calling = (SlowDial if settled else Dial)(
         origin, tls=client_context(), connect_timeout_s=connect_timeout_s
     )
-    upstream = HttpUpstream(calling, Quota(1 << 20), max_response_bytes=1000)
+    upstream = HttpUpstream(calling, max_response_bytes=1000)
     try:
         yield upstream
     finally:
         upstream.close()
 
 
-async def send(upstream, timeout_s=5.0):
-    return await upstream.send(peer.sent_request(), timeout_s=timeout_s)
+async def send(upstream, timeout_s=5.0, memory=UNCOUNTED):
+    request = peer.sent_request()
+    return await upstream.send(request, timeout_s=timeout_s, memory=memory)
 
 
 # --- no connection -----------------------------------------------------------
@@ -372,8 +374,8 @@ class Eager:
 async def test_an_answer_that_is_there_already_is_waited_for_no_more():
     """Else the clock of this exchange would end the next on the same connection."""
     eager = Eager([ANSWER])
-    with Loan(Quota(100)) as loan:
-        await eager.connection.ask((b"head", b"body"), 100, loan, soon(), 0.01)
+    account = Account(Quota(100))
+    await eager.connection.ask((b"head", b"body"), 100, account, soon(), 0.01)
     assert eager.connection.is_reusable
     assert eager.connection._alarm._at is None
     eager.close()
@@ -381,9 +383,9 @@ async def test_an_answer_that_is_there_already_is_waited_for_no_more():
 
 async def test_an_answer_that_comes_before_a_large_body_was_taken_ends_the_connection():
     eager = Eager([b"", ANSWER])
-    with Loan(Quota(100)) as loan:
-        message = b"head", b"x" * 500_000
-        answer = await eager.connection.ask(message, 100, loan, soon())
+    account = Account(Quota(100))
+    message = b"head", b"x" * 500_000
+    answer = await eager.connection.ask(message, 100, account, soon())
     assert answer.body == b"{}"
     assert not eager.connection.is_fit
     eager.close()
@@ -393,13 +395,13 @@ async def test_a_deadline_that_rang_while_something_else_was_waited_for_is_heede
     """It rings once: whoever waits on behind it would wait for ever."""
     eager = Eager([])
     eager.write = lambda _: setattr(eager.connection, "_late", True)
-    with Loan(Quota(100)) as loan:
-        asking = asyncio.ensure_future(
-            eager.connection.ask((b"head", b"body"), 100, loan, soon())
-        )
-        await asyncio.wait([asking], timeout=2)
-        assert asking.done()
-        assert isinstance(asking.exception(), TimeoutError)
+    account = Account(Quota(100))
+    asking = asyncio.ensure_future(
+        eager.connection.ask((b"head", b"body"), 100, account, soon())
+    )
+    await asyncio.wait([asking], timeout=2)
+    assert asking.done()
+    assert isinstance(asking.exception(), TimeoutError)
     eager.close()
 
 
@@ -414,15 +416,15 @@ async def test_a_deadline_in_the_turn_of_the_last_byte_ends_neither_this_nor_the
         connection.data_received(ANSWER)
         connection._lose_patience()  # as the loop does behind it, in the same turn
 
-    with Loan(Quota(100)) as loan:
-        deadline = loop.time() + 0.05
-        loop.call_at(deadline - 0.02, come_late)
-        first = await connection.ask((b"head", b"body"), 100, loan, deadline)
-        assert first.body == b"{}"
-        assert connection.is_reusable
-        loop.call_soon(connection.data_received, ANSWER)
-        second = await connection.ask((b"head", b"body"), 100, loan, soon())
-        assert second.body == b"{}"
+    account = Account(Quota(100))
+    deadline = loop.time() + 0.05
+    loop.call_at(deadline - 0.02, come_late)
+    first = await connection.ask((b"head", b"body"), 100, account, deadline)
+    assert first.body == b"{}"
+    assert connection.is_reusable
+    loop.call_soon(connection.data_received, ANSWER)
+    second = await connection.ask((b"head", b"body"), 100, account, soon())
+    assert second.body == b"{}"
     eager.close()
 
 
@@ -438,7 +440,7 @@ async def test_an_exchange_that_failed_keeps_no_body(answer):
 
     async def fail():
         with pytest.raises(ExchangeError):
-            await upstream.send(request, timeout_s=0.1)
+            await upstream.send(request, timeout_s=0.1, memory=UNCOUNTED)
 
     class Cutting(Server):
         async def serve(self, reader, writer):
@@ -467,7 +469,7 @@ async def test_a_deadline_passes_also_while_a_large_body_is_not_taken():
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         async with reaching(f"http://127.0.0.1:{deaf.getsockname()[1]}") as upstream:
             with pytest.raises(UpstreamTimeout, match="deadline") as caught:
-                await upstream.send(large, timeout_s=0.2)
+                await upstream.send(large, timeout_s=0.2, memory=UNCOUNTED)
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
@@ -494,7 +496,6 @@ async def test_a_large_body_waits_for_its_place_in_memory():
     body = b"x" * 900_000
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     memory = Quota(1 << 20)
-    memory.add(1 << 20)
     async with Server(answer).running() as server:
         upstream = HttpUpstream(
             Dial(
@@ -502,20 +503,18 @@ async def test_a_large_body_waits_for_its_place_in_memory():
                 tls=client_context(),
                 connect_timeout_s=5,
             ),
-            memory,
             max_response_bytes=1 << 20,
         )
-        await memory.take(0, other := Loan(memory))
-        memory._overdrawn = other  # somebody else goes over the limit already
-        asking = asyncio.ensure_future(send(upstream))
+        other, account = Account(memory), Account(memory)
+        other.add(2 << 20)
+        await other.room()  # it is the one that may exceed the limit
+        asking = asyncio.ensure_future(send(upstream, memory=account))
         await until(lambda: memory.waiting)
         await until_read()
-        (_, amount, _) = memory._queue[0]
-        assert amount < 600_000
-        memory._overdrawn = None
-        memory.give_back(1 << 20)
+        assert account.held <= 1 << 17
+        other.keep(0)
         assert (await asking).body == body
-        assert memory.taken == 0
+        assert len(body) <= memory.taken == account.held <= len(body) + 100
         upstream.close()
 
 

@@ -4,8 +4,10 @@ import copy
 import dataclasses
 import os
 import pickle
+import shutil
 import socket
 import stat
+import subprocess
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -25,8 +27,14 @@ from cryptography.hazmat.primitives.serialization import (
 from gateway.documents import DocumentError
 from gateway.errors import DecryptionFailed, KeyringError, SetupError
 from gateway.keys import manifest
-from gateway.keys.backends.access import Others, read_key_file
+from gateway.keys.backends.access import (
+    Others,
+    flaw_of,
+    is_secret_mount,
+    read_key_file,
+)
 from gateway.keys.backends.file import KeyringFolder
+from gateway.keys.backends.folder import locked
 from gateway.keys.backends.halts import Halt
 from gateway.keys.backends.pem import FileKey
 from gateway.keys.store import KeyStore
@@ -370,24 +378,21 @@ def test_a_public_key_may_be_read_by_all(file, tmp_path):
     assert read_key_file(file, Others.MAY_ALL) == file.read_bytes()
 
 
-def seen_as(monkeypatch, *, uid=None, device=None, which=lambda _mode: True):
-    """Let open files look as if they had another owner or were elsewhere."""
+def seen_as(monkeypatch, *, uid, which=lambda _mode: True):
+    """Let what is open look as if it had another owner."""
     fstat = os.fstat
 
     def other_fstat(descriptor):
         fields = list(fstat(descriptor))[:10]
-        if not which(fields[stat.ST_MODE]):
-            return os.stat_result(fields)
-        fields[stat.ST_UID] = fields[stat.ST_UID] if uid is None else uid
-        fields[stat.ST_DEV] = fields[stat.ST_DEV] if device is None else device
+        if which(fields[stat.ST_MODE]):
+            fields[stat.ST_UID] = uid
         return os.stat_result(fields)
 
     monkeypatch.setattr(os, "fstat", other_fstat)
 
 
 def test_a_private_key_of_another_user_is_refused(file, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    seen_as(monkeypatch, uid=1001)
+    seen_as(monkeypatch, uid=os.geteuid() + 1, which=stat.S_ISREG)
     assert refusal(file) == (
         "it belongs to another user; chown it to the gateway's user"
     )
@@ -402,30 +407,141 @@ def test_a_private_key_of_the_gateways_user_or_of_root_is_read(
     assert read_key_file(file, Others.MAY_NOTHING)
 
 
-def mounted(monkeypatch, *, read_only=True, device=-1):
-    """Let files look as if they were on a mount: there is no way without root."""
-    flags = os.ST_RDONLY | os.ST_NOSUID if read_only else os.ST_NOSUID
-    monkeypatch.setattr(os, "fstatvfs", lambda _: SimpleNamespace(f_flag=flags))
-    seen_as(monkeypatch, device=device, uid=65534)
+def at(mode):
+    return SimpleNamespace(st_mode=stat.S_IFREG | mode)
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o444, 0o440])
-def test_a_read_only_secret_mount_is_excepted(file, monkeypatch, mode):
-    file.chmod(mode)
-    mounted(monkeypatch)
-    assert read_key_file(file, Others.MAY_NOTHING)
+@pytest.mark.parametrize("mode", [0o644, 0o444, 0o440, 0o400])
+def test_of_a_mounted_secret_others_may_read(mode):
+    assert not flaw_of(at(mode), Others.MAY_NOTHING, ours=True, mounted=True)
+    flaw = flaw_of(at(mode), Others.MAY_NOTHING, ours=True, mounted=False)
+    assert bool(flaw) is bool(mode & 0o077)
 
 
-def test_a_mount_that_may_be_written_is_not_excepted(file, monkeypatch):
-    file.chmod(0o644)
-    mounted(monkeypatch, read_only=False)
-    assert "others may read or write it" in refusal(file)
+@pytest.mark.parametrize("others", [Others.MAY_NOTHING, Others.MAY_READ])
+@pytest.mark.parametrize("mode", [0o664, 0o646, 0o666, 0o620, 0o602])
+def test_nothing_excuses_that_others_may_write(mode, others):
+    for mounted in (True, False):
+        flaw = flaw_of(at(mode), others, ours=True, mounted=mounted)
+        assert "write" in flaw
 
 
-def test_a_read_only_root_file_system_is_not_excepted(file, monkeypatch):
-    file.chmod(0o644)
-    mounted(monkeypatch, device=Path("/").stat().st_dev)
-    assert "others may read or write it" in refusal(file)
+@pytest.mark.parametrize("mounted", [True, False])
+def test_nothing_excuses_that_a_file_belongs_to_another(mounted):
+    flaw = flaw_of(at(0o400), Others.MAY_NOTHING, ours=False, mounted=mounted)
+    assert flaw.startswith("it belongs to another user")
+
+
+READ_ONLY = os.ST_RDONLY | os.ST_NOSUID
+FACTS = {
+    "a Kubernetes secret": (READ_ONLY, "tmpfs", True, True),
+    "a mount that may be written": (os.ST_NOSUID, "tmpfs", True, False),
+    "a disk that ProtectSystem=strict made read-only": (READ_ONLY, "ext4", True, False),
+    "an image that is read-only": (READ_ONLY, "overlay", True, False),
+    "a folder of /run under ProtectSystem=strict": (READ_ONLY, "tmpfs", False, False),
+    "a system without /proc": (READ_ONLY, "", True, False),
+}
+
+
+@pytest.mark.parametrize(
+    ("flags", "kind", "its_own", "is_one"), FACTS.values(), ids=FACTS.keys()
+)
+def test_which_mounts_are_those_of_secrets(flags, kind, its_own, is_one):
+    assert is_secret_mount(flags, kind, is_its_own=its_own) is is_one
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """Give a function that mounts a file system, until the test ends."""
+    mounted = []
+
+    def do(*options, at):
+        at.mkdir(exist_ok=True)
+        if os.geteuid() or not shutil.which("mount"):
+            pytest.skip("only root may mount")
+        command = ["mount", *options, str(at)]
+        done = subprocess.run(command, check=False, capture_output=True)
+        if done.returncode:
+            pytest.skip(f"this root may not mount: {done.stderr.decode()}")
+        mounted.append(at)
+        return at
+
+    yield do
+    for each in reversed(mounted):
+        subprocess.run(["umount", "-l", str(each)], check=True)
+
+
+def make_read_only(folder):
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+
+
+def as_kubernetes(folder, files, mode=0o644):
+    """Lay a secret out as the kubelet does: `..data` is what it swaps."""
+    data = folder / "..2026_11_28_10_00_00.123456789"
+    data.mkdir(mode=0o755)
+    (folder / "..data").symlink_to(data.name)
+    for file in files:
+        write(data / file.name, file.read_bytes(), mode)
+        (folder / file.name).symlink_to(f"..data/{file.name}")
+    return data
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o440])
+def test_a_secret_that_kubernetes_mounted_is_read(folder, mount, tmp_path, mode):
+    secret = mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", at=tmp_path / "secret")
+    data = as_kubernetes(secret, [*folder.iterdir()], mode)
+    with pytest.raises(SetupError, match="others may read or write it"):
+        KeyringFolder(secret).read()  # not read-only yet
+    make_read_only(secret)
+    assert KeyringFolder(secret).read().generation == 1
+    (tmp_path / "link").symlink_to("secret")
+    assert KeyringFolder(tmp_path / "link").read().generation == 1
+    assert refusal(data / "partner-1.pem").startswith("others may read")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda file: os.chown(file, 1001, -1), "it belongs to another user"),
+        (lambda file: file.chmod(0o666), "others may read or write it"),
+        (lambda file: file.chmod(0o460), "others may read or write it"),
+    ],
+)
+def test_a_mounted_secret_of_others_is_refused(folder, mount, tmp_path, spoil, says):
+    secret = mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", at=tmp_path / "secret")
+    data = as_kubernetes(secret, [*folder.iterdir()])
+    spoil(data / "partner-1.pem")
+    make_read_only(secret)
+    with pytest.raises(SetupError, match=says):
+        KeyringFolder(secret).read()
+
+
+def test_a_link_of_another_user_on_a_mounted_secret_is_refused(folder, mount, tmp_path):
+    secret = mount("-t", "tmpfs", "-o", "mode=1777", "tmpfs", at=tmp_path / "secret")
+    as_kubernetes(secret, [*folder.iterdir()])
+    os.chown(secret / "..data", 1001, -1, follow_symlinks=False)
+    make_read_only(secret)
+    with pytest.raises(SetupError, match=r"link .*\.\.data belongs to another user"):
+        KeyringFolder(secret).read()
+
+
+def test_a_disk_that_is_mounted_read_only_excuses_nothing(folder, mount):
+    """As systemd's ProtectSystem=strict makes of every file system."""
+    (folder / "partner-1.pem").chmod(0o644)
+    mount("--bind", str(folder), at=folder)
+    make_read_only(folder)
+    assert os.statvfs(folder).f_flag & os.ST_RDONLY
+    assert refusal(folder / "partner-1.pem").startswith("others may read or write it")
+
+
+def test_a_folder_on_a_read_only_tmpfs_of_all_is_no_secret(folder, mount, tmp_path):
+    """As /run is under systemd's ProtectSystem=strict."""
+    run = mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", at=tmp_path / "run")
+    (run / "gateway").mkdir()
+    key = run / "gateway" / "partner-1.pem"
+    write(key, (folder / "partner-1.pem").read_bytes(), 0o644)
+    make_read_only(run)
+    assert refusal(key).startswith("others may read or write it")
 
 
 # --- who else may have written what decides which keys are used --------------
@@ -451,9 +567,8 @@ def test_a_file_of_another_user_is_refused(folder, name):
 
 
 def test_a_folder_of_another_user_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(os, "geteuid", lambda: folder.stat().st_uid)
-    seen_as(monkeypatch, uid=1001, which=stat.S_ISDIR)
-    with pytest.raises(KeyringError, match="its folder is another user's; chown"):
+    seen_as(monkeypatch, uid=os.geteuid() + 1, which=stat.S_ISDIR)
+    with pytest.raises(KeyringError, match="its folder / belongs to another user"):
         KeyringFolder(folder).read()
 
 
@@ -470,12 +585,16 @@ def test_a_link_that_others_could_turn_elsewhere_is_refused(folder, tmp_path, na
     crossing.chmod(0o770)
     with pytest.raises(SetupError) as caught:
         KeyringFolder(folder).read()
-    assert f"{name}: {WORLD}" in caught.value.detail
+    assert f"{name}: {world(crossing)}" in caught.value.detail
 
 
 # --- who else may replace it -------------------------------------------------
 
-WORLD = "others may write to its folder and replace it; chmod go-w the folder"
+
+def world(folder):
+    return (
+        f"others may write to its folder {folder} and replace it; chmod go-w {folder}"
+    )
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o702, 0o703, 0o770, 0o720, 0o775])
@@ -483,8 +602,8 @@ def test_a_folder_that_others_may_write_to_is_refused(folder, mode):
     folder.chmod(mode)
     with pytest.raises(KeyringError) as caught:
         KeyringFolder(folder).read()
-    assert caught.value.detail == f"{folder / 'keyring.yaml'}: {WORLD}"
-    assert refusal(folder / "partner-1.pem") == WORLD
+    assert caught.value.detail == f"{folder / 'keyring.yaml'}: {world(folder)}"
+    assert refusal(folder / "partner-1.pem") == world(folder)
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o1777])
@@ -493,10 +612,109 @@ def test_a_folder_that_others_cannot_replace_files_in_is_read(folder, mode):
     assert KeyringFolder(folder).read().generation == 1
 
 
-def test_a_mounts_folder_that_anyone_may_write_to_is_refused_too(file, monkeypatch):
-    file.parent.chmod(0o777)
-    mounted(monkeypatch)
-    assert refusal(file) == WORLD
+@pytest.mark.parametrize("mode", [0o777, 0o775])
+def test_every_folder_from_the_root_on_is_looked_at(folder, tmp_path, mode):
+    """Who may write to one of them may put another ring in the place of ours."""
+    high = tmp_path / "high"
+    (high / "middle").mkdir(parents=True, mode=0o755)
+    ring = folder.rename(high / "middle" / "ring")
+    assert KeyringFolder(ring).read().generation == 1
+    high.chmod(mode)
+    with pytest.raises(KeyringError) as caught:
+        KeyringFolder(ring).read()
+    assert caught.value.detail == f"{ring / 'keyring.yaml'}: {world(high)}"
+    assert refusal(ring / "partner-1.pem") == world(high)
+
+
+def test_a_link_to_the_ring_in_a_folder_that_others_may_write_to_is_refused(
+    folder, tmp_path
+):
+    """They may turn it to a ring of theirs, or to an old one of ours."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "ring").symlink_to(folder)
+    assert KeyringFolder(shared / "ring").read().generation == 1
+    shared.chmod(0o777)
+    with pytest.raises(KeyringError) as caught:
+        KeyringFolder(shared / "ring").read()
+    assert world(shared) in caught.value.detail
+    with (
+        pytest.raises(KeyringError, match="others may write to its folder"),
+        locked(shared / "ring"),
+    ):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a link away takes root")
+@pytest.mark.parametrize("owner", [0, 1001])
+def test_in_a_sticky_folder_a_link_must_be_ours(folder, tmp_path, owner):
+    """In /tmp nobody can replace our link, and everybody can put theirs before it."""
+    sticky = tmp_path / "sticky"
+    sticky.mkdir()
+    sticky.chmod(0o1777)
+    (sticky / "ring").symlink_to(folder)
+    os.chown(sticky / "ring", owner, -1, follow_symlinks=False)
+    if owner == 0:
+        assert KeyringFolder(sticky / "ring").read().generation == 1
+        return
+    with pytest.raises(KeyringError, match=r"its link .*ring belongs to another user"):
+        KeyringFolder(sticky / "ring").read()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder away takes root")
+def test_a_folder_of_another_user_on_the_way_is_refused(folder, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    ring = folder.rename(theirs / "ring")
+    os.chown(theirs, 1001, -1)
+    with pytest.raises(KeyringError, match=r"its folder .*theirs belongs to another"):
+        KeyringFolder(ring).read()
+
+
+def test_a_path_is_followed_as_the_system_follows_it(folder, tmp_path, monkeypatch):
+    """A relative one, one with `..` behind a link, one through many links."""
+    deep = tmp_path / "deep" / "er"
+    deep.mkdir(parents=True)
+    (tmp_path / "link").symlink_to("deep/er")
+    folder.rename(tmp_path / "deep" / "ring")
+    monkeypatch.chdir(tmp_path)
+    for path in ("link/../ring", "./deep/./ring/.", "deep/er/.././ring"):
+        assert KeyringFolder(Path(path)).read().generation == 1
+    (deep / "0").symlink_to(tmp_path / "deep" / "ring" / "partner-1.pem")
+    for number in range(39):
+        (deep / str(number + 1)).symlink_to(str(number))
+    assert read_key_file(deep / "39", Others.MAY_NOTHING)
+    (deep / "40").symlink_to("39")
+    (deep / "round").symlink_to("round")
+    for name in ("40", "round"):
+        assert "Too many levels of symbolic links" in refusal(deep / name)
+
+
+def test_a_refused_way_leaves_nothing_open(folder, tmp_path):
+    (tmp_path / "wide").mkdir()
+    (tmp_path / "wide").chmod(0o777)
+    (folder / "out.pem").symlink_to(tmp_path / "wide" / "key.pem")
+    (folder / "open.pem").touch(0o666)
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for name in ("out.pem", "open.pem", "none.pem", "partner-1.pem/x"):
+        refusal(folder / name)
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
+
+
+def test_what_is_read_is_what_was_looked_at(folder, file, monkeypatch):
+    """A link put in the place of the key after the last look is not followed."""
+    (folder / "theirs.pem").write_bytes(b"theirs")
+    fstat = os.fstat
+
+    def swap(descriptor):
+        status = fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and not file.is_symlink():
+            file.unlink()
+            file.symlink_to("theirs.pem")
+        return status
+
+    monkeypatch.setattr(os, "fstat", swap)
+    assert refusal(file) == "it cannot be read: Too many levels of symbolic links"
 
 
 def test_a_link_to_a_key_is_followed_to_where_it_is(folder, file, tmp_path):
@@ -509,7 +727,7 @@ def test_a_link_to_a_key_is_followed_to_where_it_is(folder, file, tmp_path):
     assert "others may read or write it" in refusal(file)
     (elsewhere / "key.pem").chmod(0o600)
     elsewhere.chmod(0o777)
-    assert refusal(file) == WORLD
+    assert refusal(file) == world(elsewhere)
 
 
 def test_a_link_to_the_folder_is_followed_to_where_it_is(folder, tmp_path):
@@ -741,7 +959,10 @@ async def fit(ring): ...
 async def test_a_ring_is_never_put_together_from_two(
     folder, tmp_path, other_key, monkeypatch
 ):
-    """Kubernetes swaps `..data` between the manifest and the keys it names."""
+    """Kubernetes swaps `..data` between the manifest and the keys it names.
+
+    It is read again then, and is no refusal: that would be an alert in a good rotation.
+    """
     second = tmp_path / "second"
     second.mkdir()
     write(second / "keyring.yaml", RING.replace('"1"', '"2"').replace(": 1", ": 2"))
@@ -762,8 +983,66 @@ async def test_a_ring_is_never_put_together_from_two(
     store = KeyStore(
         "hk", KeyringFolder(link), fit, Nobody(), now=lambda: datetime.now(UTC)
     )
-    assert await store.reload() is False
-    assert store.problem == f"{link}: it changed while it was read"
     assert await store.reload() is True
+    assert store.problem is None
     public = store.current.signer.public
     assert (public.version, numbers(public)) == ("2", numbers_of(other_key))
+
+
+def test_a_ring_that_changes_whenever_it_is_read_is_refused_in_the_end(
+    folder, monkeypatch
+):
+    load = manifest.load
+
+    def load_and_change(place):
+        document = load(place)
+        write(folder / "new.yaml", RING)
+        (folder / "new.yaml").replace(folder / "keyring.yaml")
+        return document
+
+    monkeypatch.setattr(manifest, "load", load_and_change)
+    with pytest.raises(KeyringError, match="changed each of the 8 times it was read"):
+        KeyringFolder(folder).read()
+
+
+def test_what_is_wrong_with_a_ring_that_changed_meanwhile_is_no_refusal(
+    folder, file, monkeypatch
+):
+    """A command deletes a key's file once the manifest does not name it any more."""
+    load, after = manifest.load, RING.replace("partner-1", "partner-2")
+
+    def load_and_change(place):
+        document = load(place)
+        if file.exists():
+            file.rename(folder / "partner-2.pem")
+            write(folder / "new.yaml", after)
+            (folder / "new.yaml").replace(folder / "keyring.yaml")
+        return document
+
+    monkeypatch.setattr(manifest, "load", load_and_change)
+    assert KeyringFolder(folder).read().signer.public.version == "1"
+
+
+def test_other_files_that_change_all_the_time_do_not_keep_a_ring_from_being_read(
+    folder, monkeypatch
+):
+    load, count = manifest.load, iter(range(100))
+
+    def load_and_write(place):
+        (folder / f"log-{next(count)}").touch()
+        return load(place)
+
+    monkeypatch.setattr(manifest, "load", load_and_write)
+    assert KeyringFolder(folder).read().generation == 1
+    assert next(count) == 1
+
+
+@pytest.mark.parametrize("name", [".change", ".history"])
+def test_what_a_command_prepares_is_no_change_yet(folder, name):
+    source = KeyringFolder(folder)
+    before = source.state()
+    let_a_tick_pass(folder)
+    (folder / name).mkdir()
+    (folder / name / "keyring.yaml").touch()
+    after = source.state()
+    assert after == before

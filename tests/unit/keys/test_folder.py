@@ -5,9 +5,11 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from gateway.errors import KeyringError, SetupError
 from gateway.keys import manifest
@@ -127,6 +129,8 @@ def test_a_private_key_is_for_its_owner_whatever_the_umask(
     finally:
         os.umask(before)
     assert mode_of(folder) == 0o700
+    assert mode_of(folder.parent) == 0o755
+    assert KeyringFolder(folder).read().generation == after.generation
     assert mode_of(folder / "partner-1.pem") == 0o600
     assert mode_of(folder / "platform-1.pem") == 0o644
     assert mode_of(folder / "keyring.yaml") == 0o644
@@ -479,3 +483,33 @@ def test_each_step_is_on_the_disk_before_the_next(ring, other_key, monkeypatch):
         ("sync", "hk"),
         ("sync", "hk"),
     ]
+
+
+def test_a_reader_of_a_large_ring_finds_no_fault_with_changes_by_command(ring):
+    """Reading takes longer than a change: what it finds is the old ring or the new."""
+    keys = [generate_private_key(65537, 2048) for _ in range(4)]
+    first = KeyringFolder(ring).read().generation
+    found, over = [], threading.Event()
+
+    def add_and_destroy(number, key):
+        new = entry(f"partner-{number}.pem", str(number))
+        with locked(ring) as opened:
+            after = add(opened.manifest, Party.PARTNER, new)
+            opened.replace(after, pair(new.key, key))
+        with locked(ring) as opened:
+            opened.replace(destroy(opened.manifest, Party.PARTNER, new.version))
+
+    def change_it():
+        try:
+            for number, key in enumerate(keys, 2):
+                add_and_destroy(number, key)
+        finally:
+            over.set()
+
+    writer = threading.Thread(target=change_it)
+    writer.start()
+    while not over.is_set():
+        found.append(KeyringFolder(ring).read().generation)
+    writer.join()
+    assert found == sorted(found)
+    assert KeyringFolder(ring).read().generation == first + 2 * len(keys)

@@ -229,14 +229,6 @@ PRIVATE = {
         lambda _: base64.b64encode(b"something"),
         "it is not an RSA private key in PKCS#8 or PKCS#1",
     ),
-    "DER": (
-        lambda key: private(key, encoding=Encoding.DER),
-        "it is neither PEM nor base64",
-    ),
-    "UTF-16": (
-        lambda key: private(key).decode().encode("utf-16"),
-        "it is neither PEM nor base64",
-    ),
     "a damaged PEM": (
         lambda key: private(key).replace(b"MII", b"M!I"),
         "it is neither PEM nor base64",
@@ -252,10 +244,6 @@ PRIVATE = {
     "an Ed25519 key": (
         lambda _: private(ed25519.Ed25519PrivateKey.generate()),
         "it is not an RSA private key in PKCS#8 or PKCS#1",
-    ),
-    "an OpenSSH key": (
-        lambda key: private(key, PrivateFormat.OpenSSH),
-        "it is PEM, but not an RSA key",
     ),
     "a certificate": (
         certificate,
@@ -305,17 +293,9 @@ PUBLIC = {
         lambda _: base64.b64encode(b"something"),
         "it is not an RSA public key in SPKI or PKCS#1",
     ),
-    "DER": (
-        lambda key: public(key, encoding=Encoding.DER),
-        "it is neither PEM nor base64",
-    ),
     "an EC key": (
         lambda _: public(EC),
         "it is not an RSA public key in SPKI or PKCS#1",
-    ),
-    "an SSH key": (
-        lambda key: public(key, PublicFormat.OpenSSH, Encoding.OpenSSH),
-        "it is neither PEM nor base64",
     ),
     "a certificate": (
         certificate,

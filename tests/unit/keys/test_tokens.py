@@ -3,14 +3,24 @@
 import asyncio
 import builtins
 import os
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
-from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass
+from pkcs11 import (
+    Attribute,
+    KeyType,
+    Mechanism,
+    MechanismFlag,
+    ObjectClass,
+    TokenFlag,
+)
 from pkcs11._pkcs11 import lib
 from pkcs11.exceptions import (
     AttributeTypeInvalid,
@@ -26,6 +36,7 @@ from gateway.keys.backends.pkcs11.module import Module
 from gateway.keys.backends.pkcs11.workers import Workers
 from gateway.keys.model import PARTNER_USES, Use
 from gateway.keys.ports import Place
+from gateway.sharing import Memory
 from tests import peer
 from tests.tokens import PIN, SOFTHSM, SoftHsm
 
@@ -194,6 +205,117 @@ def test_a_wrong_pin_is_tried_once_until_it_changes(softhsm, opened, monkeypatch
         assert "is not tried again" in refusal(opened, uri)
     softhsm.pin.write_text(PIN)
     opened(uri)
+
+
+TRY = """
+import os, sys, time
+from pathlib import Path
+from gateway.errors import KeyringError, KeyUnavailable
+from gateway.keys.backends.pkcs11.home import Pkcs11Home
+from gateway.keys.ports import Place
+from gateway.sharing import Memory, SharedRefusals
+memory, uri = Memory(int(sys.argv[1])), sys.argv[2]
+home = Pkcs11Home(
+    {}, entropy=os.urandom, monotonic=time.monotonic,
+    refusals=SharedRefusals(memory, os.urandom),
+)
+print("ready", flush=True)
+sys.stdin.readline()
+told = 0
+while told < 3:
+    try:
+        home.open(Place(uri, "1", frozenset(), Path()))
+        print("opened")
+    except KeyringError as error:
+        print(error.detail)
+    except KeyUnavailable:  # SoftHSM's files, while another process writes them
+        time.sleep(0.1)
+        continue
+    told += 1
+"""
+
+
+def test_processes_that_share_refusals_try_a_wrong_pin_once(softhsm):
+    """Also under another name of the same token, and at the same moment."""
+    softhsm.pin.write_text("0000")
+    memory = Memory.new()
+    uris = [
+        softhsm.uri("first"),
+        softhsm.uri("first", manufacturer="SoftHSM%20project"),
+    ]
+    told = tried(memory, uris * 2)
+    assert sum("the token refuses its PIN" in each for each in told) == 1
+    assert sum("is not tried again" in each for each in told) == 11
+    softhsm.pin.write_text(PIN)
+    assert tried(memory, uris) == ["opened"] * 6
+    softhsm.pin.write_text("1111")
+    told = tried(memory, uris)
+    assert sum("the token refuses its PIN" in each for each in told) == 1
+    memory.close()
+
+
+def tried(memory, uris):
+    """Have as many processes as there are URIs open a pair thrice; give what they say."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", TRY, str(memory.descriptor), uri],
+            pass_fds=[memory.descriptor],
+            cwd=Path(__file__).parents[3],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for uri in uris
+    ]
+    for each in processes:
+        assert each.stdout.readline() == "ready\n"
+    for each in processes:
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    return [
+        line
+        for each in processes
+        for line in each.communicate(timeout=60)[0].splitlines()
+    ]
+
+
+def test_two_names_of_a_token_do_not_try_a_wrong_pin_twice(softhsm, opened):
+    softhsm.pin.write_text("0000")
+    assert "refuses its PIN" in refusal(opened, softhsm.uri("first"))
+    other = softhsm.uri("first", manufacturer="SoftHSM%20project")
+    assert "is not tried again" in refusal(opened, other)
+
+
+LOW, LAST = TokenFlag.USER_PIN_COUNT_LOW, TokenFlag.USER_PIN_FINAL_TRY
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (LOW | LAST, "has one try of its PIN left, which is not taken"),
+        (TokenFlag.USER_PIN_LOCKED, "has locked its PIN"),
+        (LOW, None),
+        (LAST, None),
+        (TokenFlag.TOKEN_INITIALIZED, None),
+    ],
+)
+def test_the_last_try_before_a_token_locks_is_not_taken(flags, says):
+    """After a restart nobody knows which PIN was refused, but the token counts."""
+    if says is None:
+        tokens._check_tries(flags)
+        return
+    with pytest.raises(KeyringError, match=says):
+        tokens._check_tries(flags)
+
+
+def test_the_tokens_own_count_is_asked_before_each_login(softhsm, opened, monkeypatch):
+    seen = []
+    monkeypatch.setattr(tokens, "_check_tries", seen.append)
+    softhsm.pin.write_text("0000")
+    refusal(opened, softhsm.uri("first"))
+    softhsm.pin.write_text("1111")
+    refusal(opened, softhsm.uri("first"))
+    assert [bool(flags & LOW) for flags in seen] == [False, True]
 
 
 def test_a_pin_may_stand_in_a_variable(softhsm, opened):

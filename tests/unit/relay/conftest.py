@@ -99,7 +99,7 @@ class MemoryUpstream:
         self.answer = None
         self._steps = steps
 
-    async def send(self, request, *, timeout_s):
+    async def send(self, request, *, timeout_s, memory):
         self._steps.append("send")
         self.sent.append(request)
         self.timeouts.append(timeout_s)

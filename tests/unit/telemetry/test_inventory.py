@@ -201,6 +201,7 @@ def test_a_client_without_a_ring_is_there_without_keys(months):
     assert months.inventory.page()["clients"][1] == {
         "client": "mo",
         "generation": None,
+        "digest": None,
         "cryptoperiod_days": 100,
         "cryptoperiod_warning_days": 7,
         "keys": [],

@@ -20,6 +20,7 @@ CONTRACT = {
     "gateway_signatures_total": {"client", "key_version"},
     "gateway_verifications_total": {"client", "key_version", "result"},
     "gateway_keyring_generation": {"client"},
+    "gateway_keyring_info": {"client", "generation", "digest"},
     "gateway_keyring_reload_failures_total": {"client"},
     "gateway_in_flight": set(),
     "gateway_clock_skew_seconds": {"client"},
@@ -279,6 +280,20 @@ def test_a_keyring_in_use_is_told_by_its_generation(metrics):
     metrics.loaded("hk", Keyring.of(3, [], []))
     metrics.loaded("hk", Keyring.of(4, [], []))
     assert counted(metrics, "gateway_keyring_generation") == {("hk",): 4}
+
+
+def test_a_keyring_in_use_is_told_by_its_digest_beside_its_generation(metrics):
+    """Of one that was replaced, or whose client is gone, no series is left."""
+    for client, digests in (("hk", "ab"), ("gone", "c")):
+        for digest in digests:
+            ring = replace(Keyring.of(3, [], []), digest=digest)
+            metrics.loaded(client, ring)
+    assert counted(metrics, "gateway_keyring_info") == {
+        ("hk", "b", "3"): 1,
+        ("gone", "c", "3"): 1,
+    }
+    metrics.keep({"hk"})
+    assert counted(metrics, "gateway_keyring_info") == {("hk", "b", "3"): 1}
 
 
 def test_of_a_client_that_is_gone_what_was_counted_stays_and_no_present_state(metrics):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gateway.errors import KeyringError, KeyUnavailable
-from gateway.keys.backends.pkcs11.pins import Pins
+from gateway.keys.backends.pkcs11.pins import OwnRefusals, Pins, Refusals
 from gateway.keys.backends.pkcs11.uri import TokenUri, parse
 from gateway.keys.ports import Place, PrivateKey
 from gateway.protocol import PublicKey
@@ -30,6 +30,7 @@ class Pkcs11Home:
         environment: the variables that may hold a PIN.
         entropy: gives that many random bytes.
         monotonic: seconds that never go back.
+        refusals: the PINs that tokens refused, where several processes share them.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class Pkcs11Home:
         *,
         entropy: Callable[[int], bytes],
         monotonic: Callable[[], float],
+        refusals: Refusals | None = None,
     ) -> None:
         self._environment = environment
+        self._refusals = refusals
         self._entropy = entropy
         self._monotonic = monotonic
         self._modules: dict[Path, Module] = {}
@@ -53,7 +56,7 @@ class Pkcs11Home:
 
     @cached_property
     def _pins(self) -> Pins:
-        return Pins(self._environment, self._entropy(_SECRET_BYTES))
+        return Pins(self._environment, self._refusals or OwnRefusals(self._entropy))
 
     def open(self, place: Place) -> PrivateKey:
         """Find a pair in its token.

@@ -11,7 +11,6 @@ those that are, `restart` waits for them.
 """
 
 import ctypes
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -24,7 +23,7 @@ from pkcs11.exceptions import PKCS11Error, TokenNotPresent
 from pkcs11.types import Token
 
 from gateway.errors import KeyringError
-from gateway.keys.backends.access import Others, check_access
+from gateway.keys.backends.access import Others, check_file
 from gateway.keys.backends.pkcs11.workers import Workers
 
 _PATIENCE_S: Final = 2.0
@@ -174,11 +173,7 @@ def _functions_of(path: Path) -> _Functions | None:
         KeyringError: it is none, or others may have put it there.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            check_access(descriptor, path, Others.MAY_READ)
-        finally:
-            os.close(descriptor)
+        check_file(path, Others.MAY_READ)
         library = ctypes.CDLL(str(path))
         first, second = ctypes.POINTER(_Functions)(), ctypes.POINTER(_Functions)()
         for functions in (first, second):

@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakSet
 
-from pkcs11 import Attribute, ObjectClass
+from pkcs11 import Attribute, ObjectClass, TokenFlag
 from pkcs11.exceptions import (
     PinExpired,
     PinIncorrect,
@@ -25,7 +25,7 @@ from pkcs11.exceptions import (
     PKCS11Error,
     UserAlreadyLoggedIn,
 )
-from pkcs11.types import Session
+from pkcs11.types import Session, Token as OpenToken
 
 from gateway.errors import KeyringError, KeyUnavailable
 from gateway.keys.backends.pkcs11.module import Module
@@ -215,16 +215,20 @@ class Token:
 
     def _log_in(self) -> Session:
         token = self._module.find(self.uri.token)
-        pin = self._pins.read(self.uri)
-        if pin is None:
+        if self.uri.pin_source is None:
             return token.open()
-        try:
-            return token.open(user_pin=pin)
-        except UserAlreadyLoggedIn:  # through another name of the same token
-            return token.open()
-        except _PIN_REFUSED as error:
-            reason = type(error).__name__
-        raise self._pins.refused(self.uri, pin, reason)
+        name = _name_of(token)
+        with self._pins.alone(name):
+            pin = self._pins.read(self.uri, name)
+            token = self._module.find(self.uri.token)  # its flags as they are now
+            _check_tries(token.flags)
+            try:
+                return token.open(user_pin=pin)
+            except UserAlreadyLoggedIn:  # through another name of the same token
+                return token.open()
+            except _PIN_REFUSED as error:
+                reason = type(error).__name__
+            raise self._pins.refused(self.uri, name, pin, reason)
 
     def _end(self) -> None:
         with self._module.use() as era:
@@ -240,6 +244,32 @@ class Token:
         self._failures += 1
         self._closed_until = self._monotonic() + pause
         return _unavailable(reason)
+
+
+def _name_of(token: OpenToken) -> bytes:
+    """Return what tells a token from all others, whatever a URI calls it by."""
+    texts = (token.manufacturer_id, token.model, token.label)
+    return b"\0".join((*(each.encode() for each in texts), token.serial))
+
+
+def _check_tries(flags: TokenFlag) -> None:
+    """Refuse the last try before a token locks, and any on one that did.
+
+    A token that says that it has one left, and that somebody took one in vain: with
+    either alone it may be one that never has more.
+
+    Raises:
+        KeyringError: it says so.
+    """
+    if flags & TokenFlag.USER_PIN_LOCKED:
+        msg = "the token has locked its PIN: have its security officer unlock it"
+        raise KeyringError(msg)
+    if flags & TokenFlag.USER_PIN_FINAL_TRY and flags & TokenFlag.USER_PIN_COUNT_LOW:
+        msg = (
+            "the token has one try of its PIN left, which is not taken lest it lock: "
+            "log in once by other means with the right PIN, then correct it here"
+        )
+        raise KeyringError(msg)
 
 
 def _unavailable(reason: str) -> KeyUnavailable:
