@@ -16,6 +16,7 @@ from gateway.telemetry.answers import AnswerWatch
 from gateway.telemetry.audit import facts_of
 from gateway.telemetry.certificates import CertificateEnds
 from gateway.telemetry.clocks import ClockWatch
+from gateway.telemetry.crowding import FullListener
 from gateway.telemetry.floods import Flood
 from gateway.telemetry.inventory import Inventory
 from gateway.telemetry.lines import text_of
@@ -85,6 +86,12 @@ class Telemetry:
         """Take the certificates in use from this function, whenever they are wanted."""
         self.certificates.read = read
         self.metrics.watch_certificates(read)
+
+    def full(self, listener: str) -> FullListener:
+        """Return what notes each connection that this listener has no room for."""
+        return FullListener(
+            listener, self.metrics.connection_refused, self.events.event
+        )
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange, with all others of this turn of the loop.

@@ -337,7 +337,9 @@ class Plant:
             inbound.body_timeout_s,
             inbound.write_timeout_s,
         )
-        return Service(self.policy, Relay(CLOCK, ENTROPY), bounds)
+        return Service(
+            self.policy, Relay(CLOCK, ENTROPY), bounds, frozenset(inbound.hosts)
+        )
 
     def _policy(self, routes: list[Route]) -> Policy:
         # Not kept: a chain of plants would keep the keys of all of them.

@@ -222,10 +222,11 @@ class Works(ABC):
             inbound.handle,
             inbound.refuse,
             max_connections=settings.inbound.max_connections,
+            head_s=settings.inbound.head_timeout_s,
             idle_s=settings.inbound.idle_timeout_s,
             max_head_bytes=lambda: inbound.max_head_bytes,
             memory=self._memory,
-            on_refused=self._telemetry.metrics.connection_refused,
+            on_refused=self._telemetry.full("inbound"),
         )
         server.on_handshake_failed = partial(
             self._telemetry.handshake_failed, "inbound"
@@ -441,7 +442,7 @@ def check_fixed(before: Settings, settings: Settings) -> None:
     if _fixed(settings) != _fixed(before):
         msg = (
             "inbound.listen, admin.listen, whether they have tls, max_connections, "
-            "idle_timeout_s, workers and audit change only at a restart"
+            "head_timeout_s, idle_timeout_s, workers and audit change only at a restart"
         )
         raise SetupError(msg)
 
@@ -497,7 +498,8 @@ def _fixed(settings: Settings) -> tuple[object, ...]:
     inbound, admin = settings.inbound, settings.admin
     return (
         *(inbound.listen, inbound.tls is None, inbound.max_connections),
-        *(inbound.idle_timeout_s, admin.listen, admin.tls is None),
+        *(inbound.head_timeout_s, inbound.idle_timeout_s),
+        *(admin.listen, admin.tls is None),
         *(settings.workers, settings.audit),
     )
 

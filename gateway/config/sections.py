@@ -14,6 +14,7 @@ from gateway.config.values import (
     Bytes,
     Count,
     File,
+    HostName,
     ListenAt,
     MediaType,
     Name,
@@ -57,11 +58,13 @@ class Inbound(Section):
     """Where internal services call."""
 
     listen: ListenAt = Address("127.0.0.1", 8080)
+    hosts: tuple[HostName, ...] = ()
     tls: ListenerTls | None = None
     max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 16384
     max_body_bytes: Bytes = 1 << 20
     body_timeout_s: Seconds = 30.0
     write_timeout_s: Seconds = 30.0
+    head_timeout_s: Seconds = 10.0
     idle_timeout_s: Seconds = 75.0
     max_connections: Count = 2048
     max_concurrent: Count = 512
@@ -74,6 +77,7 @@ class Admin(Section):
     """Health and metrics; never for services."""
 
     listen: ListenAt = Address("127.0.0.1", 9090)
+    hosts: tuple[HostName, ...] = ()
     tls: ListenerTls | None = None
     tokens: tuple[TokenDigest, ...] = Field(default=(), repr=False)
 

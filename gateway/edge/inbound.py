@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +30,7 @@ from gateway.edge.request import (
     too_late,
 )
 from gateway.edge.response import Response
+from gateway.edge.rules import check_head, check_site
 from gateway.errors import (
     ExchangeError,
     InternalError,
@@ -56,11 +58,15 @@ _PASSED_ON: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What answers requests: one configuration's, replaced whole at a reload."""
+    """What answers requests: one configuration's, replaced whole at a reload.
+
+    `hosts`: the names that it may be called by without callers, beside `localhost`.
+    """
 
     policy: Policy
     relay: Relay
     bounds: Bounds
+    hosts: frozenset[str] = frozenset()
 
 
 class _Names:
@@ -182,10 +188,11 @@ class Inbound:
     def refuse(self, cause: NotHttp) -> Response:
         """Answer what was not HTTP at all."""
         error: ExchangeError = MethodNotAllowed(_NOT_POST)
-        if not cause.is_method:
-            error = InvalidRequest(f"The request is not HTTP as it must be ({cause}).")
+        if cause.status is not HTTPStatus.METHOD_NOT_ALLOWED:
+            error = InvalidRequest(f"The request is not HTTP as it must be: {cause}.")
         record = ExchangeRecord(self._names.next(), peer=cause.peer)
-        response = _failed(error, record)
+        record.code, record.outcome = error.code, str(error.outcome)
+        response = _finished(problem(error, record.exchange_id, cause.status), record)
         self._observer(record)
         return response
 
@@ -272,11 +279,14 @@ def _admitted(
 ) -> tuple[Head, Route]:
     """Give what the head of a request says, and its route, if the policy has it pass."""
     policy = service.policy
+    check_head(request)
     if policy.knows_callers:
         policy.identify(credentials_of(request), record)
+    else:
+        check_site(request, service.hosts, "inbound.hosts")
     if request.method != POST:
         policy.check_method(request.method, request.target, record)
-    head = read_head(request, service.bounds)
+    head = read_head(request)
     route = policy.route(head.target, head.client, record)
     record.client, record.route = route.client.name, route.path
     policy.take(record)

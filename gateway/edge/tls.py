@@ -106,6 +106,32 @@ def chain_of(tls: ssl.SSLObject) -> list[bytes]:
     return [each.public_bytes(_DER) for each in shown]
 
 
+class CallersObject(ssl.SSLObject):
+    """A caller's TLS, which stays open for answers once the caller sends no more.
+
+    A close_notify ends one half (RFC 8446, 6.1). Where a read shows it, both event
+    loops end the connection at once, and with it answers that are still to be written:
+    so it does not, and `on_end` is called. The context makes such objects by its
+    `sslobject_class`.
+    """
+
+    on_end: Callable[[], object] | None = None
+    """Is called, perhaps more than once; without it a read shows the end."""
+
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002, ANN401
+        """Read up to `len` bytes, as `ssl.SSLObject.read`.
+
+        Raises:
+            SSLWantReadError: there is nothing to read, and never will be where the
+                caller has ended its half.
+        """
+        data = super().read(len, buffer)
+        if data or self.on_end is None:
+            return data
+        self.on_end()
+        raise ssl.SSLWantReadError
+
+
 def keep_small_buffers() -> None:
     """Have each TLS connection of this process keep a buffer as large as one read.
 
@@ -235,6 +261,7 @@ def server_context(
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _harden(context)
+    context.sslobject_class = CallersObject
     context.load_cert_chain(certificate, private_key, _no_passphrase)
     if client_ca is not None:
         context.load_verify_locations(client_ca)

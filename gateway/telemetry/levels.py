@@ -26,6 +26,7 @@ LEVELS: Final[Mapping[str, str]] = MappingProxyType(
         "clock_skewed": WARNING,
         "clock_unusable": ERROR,
         "clock_usable": INFO,
+        "connections_full": WARNING,
         "cut_off": WARNING,
         "draining": INFO,
         "handshake_failed": WARNING,

@@ -145,7 +145,7 @@ class Metrics:
         )
         self._refused_connections = self._counter(
             "gateway_connections_refused",
-            "Connections closed at once, because there were too many.",
+            "Connections closed because there were too many, of either listener.",
             "",
         )
         self._handshakes = self._counter(
@@ -264,7 +264,7 @@ class Metrics:
         self._certificate_ends.read = read
 
     def connection_refused(self) -> None:
-        """Count a connection that was one too many."""
+        """Count a connection that was closed because there were too many."""
         self._refused_connections.inc()
 
     def handshake_failed(self, listener: str) -> None:

@@ -204,7 +204,9 @@ class Supervisor:
             ),
             lambda: self._standing.keys(self._telemetry.inventory.page()),
             lambda: self._settings.admin.tokens,
+            hosts=lambda: frozenset(self._settings.admin.hosts),
             gather=self._gather,
+            on_refused=self._telemetry.full("admin"),
         )
         server.on_handshake_failed = partial(self._telemetry.handshake_failed, "admin")
         return server

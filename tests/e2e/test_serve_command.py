@@ -201,7 +201,9 @@ def half_a_request(serve):
     """Have a request under way, of which the gateway waits for the rest."""
     host, port = serve.inbound.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as caller:
-        head = f"POST {TARGET} HTTP/1.1\r\nHost: g\r\nContent-Length: {len(BODY)}"
+        head = (
+            f"POST {TARGET} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}"
+        )
         caller.sendall(head.encode() + b"\r\nExpect: 100-continue\r\n\r\n")
         assert caller.recv(100).startswith(b"HTTP/1.1 100")
         yield caller

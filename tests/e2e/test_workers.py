@@ -70,7 +70,12 @@ class Crew(Served):
         return {each["worker"] for each in self.seen("partner_key_first_used")}
 
     async def page(self, path, *headers):
-        lines = [f"GET {path} HTTP/1.1", "Host: a", "Connection: close", *headers]
+        lines = [
+            f"GET {path} HTTP/1.1",
+            "Host: localhost",
+            "Connection: close",
+            *headers,
+        ]
         got = await self.admin.raw("\r\n".join([*lines, "", ""]).encode())
         return got.status, json.loads(got.body or "null")
 
@@ -199,7 +204,7 @@ class Kept:
                         "127.0.0.1", self.port
                     )
                 writer.write(
-                    f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n"
+                    f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\n"
                     f"Content-Length: {len(body)}\r\n\r\n".encode()
                     + body
                 )
@@ -366,7 +371,7 @@ async def half_a_request(crew):
     body = peer.REQUEST_BODY
     reader, writer = await crew.caller.connect()
     writer.write(
-        f"POST {peer.TARGET} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n"
+        f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     )
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
@@ -536,7 +541,7 @@ async def test_a_unix_socket_is_shared_and_removed(crew, settings, tmp_path):
         target = "POST " + peer.TARGET if path == "inbound" else "GET /readyz"
         body = peer.REQUEST_BODY if path == "inbound" else b""
         writer.write(
-            f"{target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            f"{target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
@@ -582,7 +587,7 @@ async def test_a_canary_that_one_worker_ends_is_over_in_all(crew, settings, stra
     reader, writer = await crew.caller.connect()  # one worker alone sees it fail
     for _ in range(60):
         writer.write(
-            f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n"
+            f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Length: {len(CONTENT)}\r\n\r\n".encode()
             + CONTENT
         )

@@ -31,6 +31,7 @@ from gateway.edge.request import (
     read_head,
 )
 from gateway.edge.response import Response
+from gateway.edge.rules import check_head
 from gateway.errors import (
     ClientIdMismatch,
     ExchangeError,
@@ -189,7 +190,7 @@ async def _serve(data, piece):
     if not transport.closing and not connection.eof_received():
         transport.close()
     await _turn(lambda: transport.lost)
-    assert failed == []
+    assert failed == [], failed
     answers, _, rest = answers_in(transport.written)
     assert rest == b""
     assert [each.headers["number"] for each in answers] == [
@@ -221,7 +222,8 @@ class _Desk:
             _CALLERS.identify(credentials_of(asked))
         answer = self._next()
         try:
-            head = read_head(asked, _BOUNDS)
+            check_head(asked)
+            head = read_head(asked)
             _check_head(head)
             body = await read_body(asked, _BOUNDS, Quota(1 << 20), Arriving())
             declared = asked.only("Content-Length")

@@ -194,6 +194,9 @@ DEFAULTS = {
     "inbound.max_body_bytes": 1048576,
     "inbound.body_timeout_s": 30.0,
     "inbound.write_timeout_s": 30.0,
+    "inbound.hosts": (),
+    "admin.hosts": (),
+    "inbound.head_timeout_s": 10.0,
     "inbound.idle_timeout_s": 75.0,
     "inbound.max_connections": 2048,
     "inbound.max_concurrent": 512,
@@ -451,6 +454,9 @@ GOOD = [
     ("inbound.drain_grace_s", "0.5", 0.5),
     ("inbound.write_timeout_s", 0.001, 0.001),
     ("inbound.write_timeout_s", 3600, 3600.0),
+    ("inbound.head_timeout_s", 0.001, 0.001),
+    ("inbound.hosts", ["GW.lan", "[::2]"], ("gw.lan", "[::2]")),
+    ("admin.hosts", ["10.0.0.1"], ("10.0.0.1",)),
     ("inbound.idle_timeout_s", 0.001, 0.001),
     ("inbound.idle_timeout_s", 3600, 3600.0),
     ("inbound.body_timeout_s", 0.001, 0.001),
@@ -577,6 +583,8 @@ BAD = [
     ("inbound.drain_grace_s", 3601, TO_3600),
     ("inbound.write_timeout_s", 0, OVER_0),
     ("inbound.write_timeout_s", "nan", FINITE),
+    ("inbound.head_timeout_s", 0, OVER_0),
+    ("inbound.head_timeout_s", 3601, TO_3600),
     ("inbound.idle_timeout_s", 0, OVER_0),
     ("inbound.idle_timeout_s", 3601, TO_3600),
     ("admin.tokens", None, LIST),
@@ -709,6 +717,13 @@ def test_a_bad_value_is_refused_at_its_place(refused, place, given, message):
     found = refused(with_value(place, given))
     assert list(found) == [where(place)]
     assert message in found[where(place)]
+
+
+@pytest.mark.parametrize("section", ["inbound", "admin"])
+@pytest.mark.parametrize("host", ["gateway:80", "http://gateway", "::1", "", "a b"])
+def test_a_host_stands_as_in_a_url_and_without_its_port(refused, section, host):
+    (message,) = refused(with_value(f"{section}.hosts", [host])).values()
+    assert "must be a host as it stands in a URL" in message
 
 
 @pytest.mark.parametrize("code", ["", "BAD SIG", "X" * 65])
