@@ -10,6 +10,7 @@ verification, and is lenient where this must not be (docs/adr/0015-own-client.md
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 from gateway.access.admission import Loan, Quota
@@ -56,16 +57,22 @@ class HttpUpstream:
         self._pool.close()
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float
+        self,
+        request: SignedMessage,
+        *,
+        timeout_s: float,
+        on_write: Callable[[], None],
     ) -> ReceivedResponse:
         """Send the request and wait for the whole answer; see `Upstream.send`."""
         deadline = self._loop.time() + timeout_s
         await next_turn()  # so that those who signed in this turn write together
         connection = self._pool.take_now() or await self._connection(deadline)
         try:
+            head = self._head(request)
             with Loan(self._memory) as loan:
+                on_write()  # `ask` writes before it waits for anything
                 return await connection.ask(
-                    (self._head(request), request.body),
+                    (head, request.body),
                     self._max_response_bytes,
                     loan,
                     deadline,

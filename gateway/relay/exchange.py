@@ -10,7 +10,12 @@ are the bytes that are passed back.
 
 from functools import partial
 
-from gateway.errors import InvalidRequest, KeyUnavailable, ResponseStale
+from gateway.errors import (
+    ExchangeError,
+    InvalidRequest,
+    KeyUnavailable,
+    ResponseStale,
+)
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.keys.ports import PrivateKey
@@ -34,9 +39,10 @@ from gateway.protocol.encryption import decrypt_object
 from gateway.protocol.outgoing import check_target
 from gateway.protocol.results import result_of
 from gateway.relay.delivery import Delivery
+from gateway.relay.outcome import Answer, Attempts
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Client, Route
-from gateway.relay.trial import Answer, Terms, carry_out
+from gateway.relay.trial import Terms, carry_out
 
 
 class Relay:
@@ -47,7 +53,7 @@ class Relay:
         self._entropy = entropy
 
     async def exchange(
-        self, route: Route, call: Call, record: ExchangeRecord
+        self, route: Route, call: Call, record: ExchangeRecord, attempts: Attempts
     ) -> Answer:
         """Bring a call to AlipayHK and its verified answer back.
 
@@ -55,6 +61,7 @@ class Relay:
             route: where the call goes.
             call: what the service sent.
             record: filled in as the exchange goes, also where it fails.
+            attempts: the exchange's own; says afterwards whether any was written.
 
         Raises:
             ExchangeError: no answer may be passed on; its outcome says whether
@@ -84,14 +91,21 @@ class Relay:
                 send_key_version=client.send_key_version,
             )
             record.encrypted_to = recipient.version
-        delivery = Delivery(self._clock, self._entropy, route, call, record)
+        delivery = Delivery(
+            self._clock, self._entropy, route, call, record, attempts=attempts
+        )
         asked = ring, draft, content_key
-        if ring.canary is None:
-            answer = await self._attempt(delivery, *asked, ring.signer)
-        else:
-            attempt = partial(self._attempt, delivery, *asked)
-            terms = Terms(client.signature_refusal_codes, delivery.in_time)
-            answer = await carry_out(attempt, ring, client.canary, terms, record)
+        try:
+            if ring.canary is None:
+                answer = await self._attempt(delivery, *asked, ring.signer)
+            else:
+                attempt = partial(self._attempt, delivery, *asked)
+                terms = Terms(client.signature_refusal_codes, attempts)
+                answer = await carry_out(attempt, ring, client.canary, terms, record)
+        except ExchangeError as error:
+            answer = attempts.settle(error)
+        finally:
+            attempts.last = None
         record.code = VERIFIED if answer.refusal is None else REFUSED
         return answer
 
@@ -108,7 +122,8 @@ class Relay:
         request, received = await delivery(signer, draft)
         response = self._verify(client, ring, request, received, record)
         if isinstance(response, UnsignedRefusal):
-            return _refused(response, record)
+            refused = delivery.attempts.last = _refused(response, record)
+            return refused
         if response.encrypt is None:
             body, result = response.body, read_result(response.body)
         else:

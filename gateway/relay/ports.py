@@ -31,13 +31,19 @@ class Upstream(Protocol):
     """AlipayHK, reached somehow."""
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float
+        self,
+        request: SignedMessage,
+        *,
+        timeout_s: float,
+        on_write: Callable[[], None],
     ) -> ReceivedResponse:
         """Send exactly these headers and bytes once, and wait for the whole answer.
 
         Args:
             request: what to send.
             timeout_s: for everything: connecting, sending, waiting, reading.
+            on_write: is called once, just before the first byte goes out. Where it
+                was not called, AlipayHK never saw the request, however this ended.
 
         Raises:
             UpstreamUnavailable: no byte was sent.

@@ -89,12 +89,18 @@ class Route:
     timeout_s: float = 10.0
     repeats_unknown: bool = False
 
-    def may_repeat(self, error: ExchangeError) -> bool:
-        """Tell whether an exchange that failed so may be tried again."""
+    def may_repeat(self, error: ExchangeError, *, sent: bool) -> bool:
+        """Return whether an exchange may be tried again.
+
+        Args:
+            error: how its last attempt failed.
+            sent: whether a byte of that attempt went out, whatever the error says.
+        """
         if error.retry_after_s is not None:  # the breaker is open: not now
             return False
-        if isinstance(error, UpstreamTimeout | UpstreamDisconnected):
-            return self.repeats_unknown
+        if sent:
+            lost = isinstance(error, UpstreamTimeout | UpstreamDisconnected)
+            return lost and self.repeats_unknown
         return isinstance(error, UpstreamUnavailable)
 
     def encryption_for(self, wish: bool | None) -> bool:  # noqa: FBT001 - a header

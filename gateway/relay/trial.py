@@ -7,8 +7,7 @@ canary nothing is repeated here and nothing is judged.
 """
 
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from gateway.errors import (
@@ -20,31 +19,10 @@ from gateway.errors import (
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.ports import PrivateKey
-from gateway.protocol import Headers, Result
 from gateway.relay.canary import CanaryWatch, Course
+from gateway.relay.outcome import Answer, Attempts
 
 _FAILED: Final = "F"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back to the service.
-
-    Attributes:
-        headers: AlipayHK's, all of them; the edge picks those that are passed on.
-        refusal: the result of an unsigned refusal; None where the answer is verified.
-    """
-
-    status: int
-    headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
-    refusal: Result | None = None
-
-    @property
-    def verified(self) -> bool:
-        """Whether AlipayHK signed it."""
-        return self.refusal is None
-
 
 Attempt: TypeAlias = Callable[[PrivateKey], Awaitable[Answer]]
 """Signs with a key, sends, and gives the answer, or raises an ExchangeError."""
@@ -52,15 +30,15 @@ Attempt: TypeAlias = Callable[[PrivateKey], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What decides whether a refused exchange is repeated.
+    """What decides whether an exchange is repeated with the earlier version.
 
     Attributes:
         codes: resultCodes of refusals for the signature.
-        in_time: tells whether there is time left.
+        attempts: the exchange's.
     """
 
     codes: Collection[str]
-    in_time: Callable[[], bool]
+    attempts: Attempts
 
 
 async def carry_out(
@@ -76,7 +54,7 @@ async def carry_out(
         attempt: carries it out with a key; may be called twice.
         ring: the exchange's.
         watch: is told how the canary and the version beside it fare.
-        terms: what is a refusal for the signature, and how long there is.
+        terms: what is repeated.
         record: notes the canary.
 
     Raises:
@@ -117,9 +95,12 @@ class _Trial:
         verdicts: list[bool] = []
         try:
             answer: Answer | None = None
-            with suppress(KeyUnavailable):
+            try:
                 answer = await self._judged(self.canary.key, verdicts)
-            if answer is None or (self._is_refused(answer) and self.terms.in_time()):
+            except KeyUnavailable:
+                if self.terms.attempts.written:  # an earlier attempt: not safe again
+                    raise
+            if answer is None or self._is_refused(answer):
                 self.record.canary_attempts = self.record.attempts
                 answer = await self.by_other()
         finally:

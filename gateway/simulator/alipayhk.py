@@ -106,7 +106,11 @@ class AlipayHK:
         return self.exchange(request).response
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float
+        self,
+        request: SignedMessage,
+        *,
+        timeout_s: float,
+        on_write: Callable[[], None],
     ) -> ReceivedResponse:
         """Answer a request of ours at once, as the relay's upstream.
 
@@ -114,6 +118,7 @@ class AlipayHK:
             ExchangeError: where a client with a socket would end so.
         """
         del timeout_s  # in memory an answer comes at once or never
+        on_write()
         method = request.draft.method
         received = ReceivedRequest(
             method, request.target, request.headers, request.body

@@ -46,6 +46,7 @@ from gateway.keys.model import KeyState
 from gateway.keys.store import KeyStore
 from gateway.protocol import HONG_KONG, format_time
 from gateway.relay.exchange import Relay
+from gateway.relay.outcome import Attempts
 from gateway.relay.routes import Call, Client, Route
 from gateway.relay.selftest import self_test
 from tests import peer
@@ -110,7 +111,8 @@ class AlipayHK:
         self.encrypted_to = []
         self.answers = None
 
-    async def send(self, request, *, timeout_s):
+    async def send(self, request, *, timeout_s, on_write):
+        on_write()
         headers = dict(request.headers)
         version, signature = parts(headers["Signature"], "signature")
         base = peer.signature_base(time=headers["Request-Time"], body=request.body)
@@ -455,7 +457,9 @@ class Rotation(RuleBasedStateMachine):
         self.alipayhk.encrypted_to.clear()
         record = ExchangeRecord(exchange_id)
         call = Call(peer.TARGET, peer.REQUEST_BODY, encrypt=sealed_to is not None)
-        exchanged = self.relay.exchange(Route(peer.TARGET, self.client), call, record)
+        exchanged = self.relay.exchange(
+            Route(peer.TARGET, self.client), call, record, Attempts()
+        )
         lacks = self.lacks(now, exchange_id, encrypted=sealed_to is not None)
         if lacks:
             with pytest.raises(KeyUnavailable):

@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 import sys
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
@@ -80,7 +80,44 @@ async def reaching(origin, *, connect_timeout_s=5.0, settled=False):
 
 
 async def send(upstream, timeout_s=5.0):
-    return await upstream.send(peer.sent_request(), timeout_s=timeout_s)
+    return await upstream.send(
+        peer.sent_request(), timeout_s=timeout_s, on_write=lambda: None
+    )
+
+
+# --- what was written ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [(ANSWER, None), (b"nonsense\r\n\r\n", ResponseMalformed), (None, UpstreamTimeout)],
+    ids=["answered", "answered wrongly", "not answered"],
+)
+async def test_a_write_is_told_once_however_it_ends(answer, ends):
+    told = []
+    async with (
+        Server(answer).running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        with nullcontext() if ends is None else pytest.raises(ends):
+            await upstream.send(
+                peer.sent_request(), timeout_s=0.5, on_write=lambda: told.append(1)
+            )
+    assert told == [1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_write_is_told_where_no_connection_is_made(scheme):
+    """Nobody listens, or somebody who does not shake hands."""
+    told = []
+    async with Server(None).running() as server:
+        port = 1 if scheme == "http" else server.port
+        async with reaching(f"{scheme}://127.0.0.1:{port}") as upstream:
+            with pytest.raises(UpstreamUnavailable):
+                await upstream.send(
+                    peer.sent_request(), timeout_s=0.1, on_write=lambda: told.append(1)
+                )
+    assert told == []
 
 
 # --- no connection -----------------------------------------------------------
@@ -438,7 +475,7 @@ async def test_an_exchange_that_failed_keeps_no_body(answer):
 
     async def fail():
         with pytest.raises(ExchangeError):
-            await upstream.send(request, timeout_s=0.1)
+            await upstream.send(request, timeout_s=0.1, on_write=lambda: None)
 
     class Cutting(Server):
         async def serve(self, reader, writer):
@@ -467,7 +504,7 @@ async def test_a_deadline_passes_also_while_a_large_body_is_not_taken():
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         async with reaching(f"http://127.0.0.1:{deaf.getsockname()[1]}") as upstream:
             with pytest.raises(UpstreamTimeout, match="deadline") as caught:
-                await upstream.send(large, timeout_s=0.2)
+                await upstream.send(large, timeout_s=0.2, on_write=lambda: None)
     assert caught.value.outcome is Outcome.UNKNOWN
 
 

@@ -188,7 +188,8 @@ async def test_where_no_time_is_left_the_refusal_is_the_answer(scene, seen, dead
     assert seen.judged == [("2", True)]
 
 
-LOST = [UpstreamTimeout("late"), UpstreamDisconnected("cut"), UpstreamUnavailable("no")]
+LOST = [UpstreamTimeout("late"), UpstreamDisconnected("cut")]
+NOT_SENT = UpstreamUnavailable("no")
 
 
 @pytest.mark.parametrize("error", LOST, ids=repr)
@@ -203,11 +204,58 @@ async def test_what_becomes_of_the_repeat_is_what_the_caller_is_told(
     assert scene.record.attempts == 2
 
 
+async def test_where_the_repeat_is_not_sent_the_refusal_is_the_answer(scene, seen):
+    """Every reason for that is in `test_outcome`."""
+    scene.try_version(1.0)
+    scene.upstream.answer = [REFUSED, NOT_SENT]
+    answer = await exchange(scene, seen)
+    assert not answer.verified
+    assert answer.body == REFUSED.body
+    assert seen.judged == [("2", True)]
+    assert scene.record.attempts == 2
+    assert (scene.record.code, scene.record.result_code) == (
+        "refused",
+        "INVALID_SIGNATURE",
+    )
+
+
+async def test_a_repeat_shares_the_retries_of_its_exchange(scene, seen):
+    """Else a canary would multiply how often AlipayHK may see a request."""
+    scene.try_version(1.0)
+    scene.upstream.answer = [LOST[1], REFUSED, LOST[1], good(scene)]
+    with pytest.raises(UpstreamDisconnected):
+        await exchange(scene, seen, repeats=1, repeats_unknown=True)
+    assert len(scene.upstream.sent) == 3
+
+
+async def test_a_canary_whose_key_is_gone_after_a_first_attempt_leaves_it_to_nobody(
+    scene, seen
+):
+    """One attempt more than the settings allow is no way out of that."""
+    scene.try_version(1.0)
+    key = scene.rings.ring.canary.key
+    sign, signed = key.sign, []
+
+    async def once(base):
+        if signed:
+            raise KeyUnavailable("no token")
+        signed.append(base)
+        return await sign(base)
+
+    key.sign = once
+    scene.upstream.answer = [LOST[1]]
+    with pytest.raises(UpstreamDisconnected):
+        await exchange(scene, seen, repeats=1, repeats_unknown=True)
+    assert signed_by(scene) == ["2"]
+
+
 # --- what counts -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "error", [*LOST, ResponseMalformed("x"), KeyVersionUnknown("x")], ids=repr
+    "error",
+    [*LOST, NOT_SENT, ResponseMalformed("x"), KeyVersionUnknown("x")],
+    ids=repr,
 )
 async def test_trouble_that_is_not_the_keys_counts_for_neither(scene, seen, error):
     for share in (1.0, 1e-9):
