@@ -14,6 +14,7 @@ from gateway.relay.breaker import BreakerState
 from gateway.telemetry.audit import facts_of
 from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.inventory import Inventory
+from gateway.telemetry.labels import LabelWatch
 from gateway.telemetry.lines import text_of
 from gateway.telemetry.log import EventLog, ExchangeLog, exchange_line
 from gateway.telemetry.metrics import Metrics, Series
@@ -46,6 +47,7 @@ class Telemetry:
         )
         self.clocks = ClockWatch(self.events.event)
         self.reach = KeyReach(self.events.event)
+        self.labels = LabelWatch(self.events.event)
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
         self.audit: Audit = NoAudit()
@@ -66,6 +68,7 @@ class Telemetry:
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
         self.metrics.keep({each.name for each in clients})
         self.reach.keep({each.name for each in clients})
+        self.labels.keep({each.name for each in clients})
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange, with all others of this turn of the loop.
@@ -92,6 +95,7 @@ class Telemetry:
                 self.metrics.count(record, series)
                 self.clocks(record)
                 self.reach(record)
+                self.labels(record)
                 self.inventory.usage.count(used, now)
                 self.audit.exchange(record)
             except Exception as error:  # noqa: BLE001 - whatever it is

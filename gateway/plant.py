@@ -32,6 +32,7 @@ from gateway.keys.store import KeyringListener, KeyStore
 from gateway.preflight import client_tls, lacks, listener_tls
 from gateway.relay.breaker import Breaker, BreakerSettings, BreakerState
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
 from gateway.relay.routes import Client, Route, Routes
 from gateway.relay.selftest import self_test
 from gateway.wayback import CanaryListener, WayBack
@@ -84,11 +85,12 @@ class Plant:
         listener: is told of keyrings, certificates, canaries and breakers.
         before: the plant that this one is to replace. No keyring may be older than
             the one it uses, and the listener hears nothing until `tell`.
+        lots: decide which exchanges fall to a canary; they outlive the plant.
         new_bucket: makes the buckets of callers' rates, where several processes
             share them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its ports
         self,
         settings: Settings,
         memory: Quota,
@@ -96,9 +98,11 @@ class Plant:
         listener: PlantListener,
         before: "Plant | None" = None,
         *,
+        lots: Lots,
         new_bucket: NewBucket | None = None,
     ) -> None:
         self.settings = settings
+        self._lots = lots
         self.policy: Policy | None = None
         self.inbound_tls: Certificates | None = None
         self.admin_tls: Certificates | None = None
@@ -305,7 +309,7 @@ class Plant:
             inbound.body_timeout_s,
             inbound.write_timeout_s,
         )
-        return Service(self.policy, Relay(CLOCK, ENTROPY), bounds)
+        return Service(self.policy, Relay(CLOCK, ENTROPY, self._lots), bounds)
 
     def _policy(self, routes: list[Route]) -> Policy:
         # Not kept: a chain of plants would keep the keys of all of them.

@@ -23,7 +23,9 @@ _SLOTS: Final = 1 << 16
 may have an old and a new bucket, and a slot is used again as late as possible."""
 
 _CROWD: Final = struct.Struct("=Q")
-_BYTES: Final = _SLOTS * _SLOT.size + 257 * _CROWD.size
+_SECRET_AT: Final = _SLOTS * _SLOT.size + 257 * _CROWD.size
+_SECRET_BYTES: Final = 32
+_BYTES: Final = _SECRET_AT + _SECRET_BYTES
 
 _TRIES: Final = 200
 _BETWEEN_TRIES_S: Final = 0.0002
@@ -71,6 +73,8 @@ def part_of(settings: Settings, workers: int) -> Settings:
 class Memory:
     """Memory that several processes have mapped: buckets, then a number for each worker.
 
+    Behind them is a secret, by which all of them draw the same lots.
+
     Args:
         descriptor: of the memory; closed with this.
     """
@@ -80,11 +84,22 @@ class Memory:
         self.mapped = mmap.mmap(descriptor, _BYTES)
 
     @classmethod
-    def new(cls) -> Self:
-        """Make such memory. It is gone with the last process that has it."""
+    def new(cls, entropy: Callable[[int], bytes]) -> Self:
+        """Make such memory. It is gone with the last process that has it.
+
+        Args:
+            entropy: gives so many random bytes.
+        """
         descriptor = os.memfd_create("gateway")
         os.ftruncate(descriptor, _BYTES)
-        return cls(descriptor)
+        memory = cls(descriptor)
+        memory.mapped[_SECRET_AT:] = entropy(_SECRET_BYTES)
+        return memory
+
+    @property
+    def secret(self) -> bytes:
+        """32 random bytes that are the same in each process."""
+        return self.mapped[_SECRET_AT:]
 
     def close(self) -> None:
         """Let go of it."""

@@ -30,6 +30,7 @@ from gateway.errors import SetupError
 from gateway.keys.backends.known import known_homes
 from gateway.observer import Telemetry
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
+from gateway.relay.lots import Lots
 from gateway.telemetry.audit import AuditWatch
 
 NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
@@ -50,6 +51,7 @@ class Works(ABC):
         environment: the variables that may hold passphrases and PINs.
         new_bucket: makes the bucket of a caller's rate, where it is not this
             process's own.
+        lots: of exchanges, where other processes draw the same.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Works(ABC):
         *,
         environment: Mapping[str, str] = NO_VARIABLES,
         new_bucket: NewBucket | None = None,
+        lots: Lots | None = None,
     ) -> None:
         self._homes = known_homes(
             environment, entropy=ENTROPY, monotonic=CLOCK.monotonic
@@ -67,8 +70,16 @@ class Works(ABC):
         self._trail = trail_of(settings, telemetry)
         self._memory = Quota(settings.room_for_bodies)
         self._new_bucket = new_bucket
+        self._lots = lots or Lots(ENTROPY(32))
         self._plants = [
-            Plant(settings, self._memory, self._homes, telemetry, new_bucket=new_bucket)
+            Plant(
+                settings,
+                self._memory,
+                self._homes,
+                telemetry,
+                lots=self._lots,
+                new_bucket=new_bucket,
+            )
         ]
         self._admission = Admission(self._plant.limits)
         self._stopping = asyncio.Event()
@@ -145,6 +156,7 @@ class Works(ABC):
             self._homes,
             self._telemetry,
             self._plant,
+            lots=self._lots,
             new_bucket=self._new_bucket,
         )
         try:

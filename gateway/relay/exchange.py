@@ -11,6 +11,7 @@ are the bytes that are passed back.
 from functools import partial
 
 from gateway.errors import (
+    DecryptionFailed,
     ExchangeError,
     InvalidRequest,
     KeyUnavailable,
@@ -36,9 +37,11 @@ from gateway.protocol import (
     verify_response,
 )
 from gateway.protocol.encryption import decrypt_object
+from gateway.protocol.fields import check_key_version
 from gateway.protocol.outgoing import check_target
 from gateway.protocol.results import result_of
 from gateway.relay.delivery import Delivery
+from gateway.relay.lots import Lots
 from gateway.relay.outcome import Answer, Attempts
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Client, Route
@@ -48,9 +51,10 @@ from gateway.relay.trial import Terms, carry_out
 class Relay:
     """Carries out exchanges. Holds nothing that belongs to one of them."""
 
-    def __init__(self, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, clock: Clock, entropy: Entropy, lots: Lots) -> None:
         self._clock = clock
         self._entropy = entropy
+        self._lots = lots
 
     async def exchange(
         self, route: Route, call: Call, record: ExchangeRecord, attempts: Attempts
@@ -100,7 +104,8 @@ class Relay:
                 answer = await self._attempt(delivery, *asked, ring.signer)
             else:
                 attempt = partial(self._attempt, delivery, *asked)
-                terms = Terms(client.signature_refusal_codes, attempts)
+                lot = self._lots(record.exchange_id)
+                terms = Terms(client.signature_refusal_codes, attempts, lot)
                 answer = await carry_out(attempt, ring, client.canary, terms, record)
         except ExchangeError as error:
             answer = attempts.settle(error)
@@ -193,11 +198,24 @@ async def _decrypt(
 ) -> tuple[bytes, Result | None]:
     """Give the plain body of an encrypted response, and what it says of the request."""
     if client.reuse_content_key and request_key is not None:
-        body, value = decrypt_object(response, request_key)
+        try:
+            body, value = decrypt_object(response, request_key)
+        except DecryptionFailed:
+            raise DecryptionFailed from None  # no key of ours had a part in it
         return body, result_of(value)
     opened = await ring.opened(response)
     record.decrypted_by = opened.version
+    if opened.named not in (None, opened.version):
+        record.decryption_label = _shown(opened.named)
     return opened.body, opened.result
+
+
+def _shown(label: str) -> str:
+    """Return a key version as a log may show it: no signature covers it."""
+    try:
+        return check_key_version(label)
+    except ValueError:
+        return "(not readable)"
 
 
 def _refused(response: UnsignedRefusal, record: ExchangeRecord) -> Answer:

@@ -10,12 +10,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from gateway.errors import (
-    DecryptionFailed,
-    ExchangeError,
-    KeyUnavailable,
-    KeyVersionUnknown,
-)
+from gateway.errors import KeyUnavailable, UntrustedAnswer
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.ports import PrivateKey
@@ -30,15 +25,17 @@ Attempt: TypeAlias = Callable[[PrivateKey], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What decides whether an exchange is repeated with the earlier version.
+    """What decides who signs an exchange, and whether it is repeated.
 
     Attributes:
         codes: resultCodes of refusals for the signature.
         attempts: the exchange's.
+        lot: the exchange's, by which it falls to the canary or not.
     """
 
     codes: Collection[str]
     attempts: Attempts
+    lot: float
 
 
 async def carry_out(
@@ -54,7 +51,7 @@ async def carry_out(
         attempt: carries it out with a key; may be called twice.
         ring: the exchange's.
         watch: is told how the canary and the version beside it fare.
-        terms: what is repeated.
+        terms: who signs, and what is repeated.
         record: notes the canary.
 
     Raises:
@@ -62,9 +59,9 @@ async def carry_out(
     """
     canary = ring.canary
     if canary is None or canary.halted is not None or ring.active_signer is None:
-        return await attempt(ring.signer_for(record.exchange_id))
+        return await attempt(ring.signer_for(terms.lot))
     trial = _Trial(attempt, ring, canary, watch.course_of(ring), terms, record)
-    if canary.takes(record.exchange_id):
+    if canary.takes(terms.lot):
         return await trial.by_canary()
     return await trial.by_other()
 
@@ -115,8 +112,8 @@ class _Trial:
         """Carry it out with a key, and note whether that failed, if it tells."""
         try:
             answer = await self.attempt(signer)
-        except ExchangeError as error:
-            if _is_unreadable(error, self.record):
+        except UntrustedAnswer as error:
+            if error.blames_key:
                 verdicts.append(True)
             raise
         if answer.verified or self._is_refused(answer):
@@ -131,9 +128,3 @@ class _Trial:
             and refusal.status == _FAILED
             and refusal.code in self.terms.codes
         )
-
-
-def _is_unreadable(error: ExchangeError, record: ExchangeRecord) -> bool:
-    """Tell whether a verified answer could not be decrypted."""
-    kinds = DecryptionFailed | KeyVersionUnknown
-    return record.verified_by is not None and isinstance(error, kinds)

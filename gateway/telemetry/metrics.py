@@ -119,6 +119,11 @@ class Metrics:
         self._repeats = self._counts(
             "gateway_repeats", "Attempts beyond an exchange's first.", "client route"
         )
+        self._labels = self._counts(
+            "gateway_decryption_label_mismatches",
+            "Answers that another key of ours decrypted than the one they name.",
+            "client",
+        )
         self._undelivered = self._counts(
             "gateway_answers_undelivered",
             "Answers that the caller did not take.",
@@ -202,6 +207,8 @@ class Metrics:
             yield self._denials.of((caller, record.denied, enforced)), 1
         if record.attempts > 1:
             yield self._repeats.of((client, route)), record.attempts - 1
+        if record.decryption_label is not None:
+            yield self._labels.of((client,)), 1
         if not record.delivered:
             yield self._undelivered.of((client, route)), 1
 

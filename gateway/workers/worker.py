@@ -14,6 +14,7 @@ from gateway.edge.door import Shared
 from gateway.edge.listener import Listener, listening
 from gateway.errors import SetupError
 from gateway.observer import Telemetry
+from gateway.relay.lots import Lots
 from gateway.sharing import Buckets, Crowds, Memory, SharedBucket, Slots, part_of
 from gateway.workers.channel import Answer, Answers, Given, Order, Verb, opened
 from gateway.workers.streams import at_once
@@ -40,6 +41,7 @@ class Part(Works):
         telemetry: is told of everything.
         shares: the buckets of callers' rates.
         shared: where connections come from.
+        lots: of exchanges, the same in all workers.
         environment: the variables that may hold passphrases and PINs.
     """
 
@@ -50,6 +52,7 @@ class Part(Works):
         *,
         shares: Shares,
         shared: Shared,
+        lots: Lots,
         environment: Mapping[str, str],
     ) -> None:
         super().__init__(
@@ -57,6 +60,7 @@ class Part(Works):
             telemetry,
             environment=environment,
             new_bucket=shares.new,
+            lots=lots,
         )
         self.serving = asyncio.Event()
         self._shares = shares
@@ -145,6 +149,7 @@ class Worker:
         number, workers = place
         self._telemetry = Telemetry(at_once(stdout), at_once(stderr), number)
         self._buckets = Buckets(memory)
+        self._lots = Lots(memory.secret)
         self._shared = Shared(sockets, Crowds(memory, workers).of(number))
         self._environment = environment
         self._answers = Answers(self._ordered, self._left)
@@ -183,6 +188,7 @@ class Worker:
             self._telemetry,
             shares=Shares(self._buckets, given.slots),
             shared=self._shared,
+            lots=self._lots,
             environment=self._environment,
         )
         if self._gone.is_set():

@@ -46,6 +46,7 @@ from gateway.keys.model import KeyState
 from gateway.keys.store import KeyStore
 from gateway.protocol import HONG_KONG, format_time
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
 from gateway.relay.outcome import Attempts
 from gateway.relay.routes import Call, Client, Route
 from gateway.relay.selftest import self_test
@@ -58,6 +59,7 @@ GIVEN_UP = (COMPROMISED, DESTROYED)
 START = datetime(2026, 12, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 USABLE = 6
+LOTS = Lots(bytes(32))
 IDS = [f"exchange-{number}" for number in range(5)]
 
 parties = st.sampled_from(Party)
@@ -191,7 +193,7 @@ class Rotation(RuleBasedStateMachine):
             now=self.clock.now,
         )
         self.client = Client("hk", peer.CLIENT_ID, self.store, self.alipayhk)
-        self.relay = Relay(self.clock, os.urandom)
+        self.relay = Relay(self.clock, os.urandom, LOTS)
 
     def teardown(self):
         """See at the end that what was replaced last is kept as it was."""
@@ -513,7 +515,7 @@ class Rotation(RuleBasedStateMachine):
         if encrypted and not active(now, PLATFORM):
             return True
         try:
-            self.store.current.signer_for(exchange_id)
+            self.store.current.signer_for(LOTS(exchange_id))
         except KeyUnavailable:
             return True
         return False

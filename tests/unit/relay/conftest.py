@@ -16,6 +16,7 @@ from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey, sign, unwrap
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
 from gateway.relay.outcome import Attempts
 from gateway.relay.routes import Client, Route
 from tests import peer
@@ -152,7 +153,7 @@ class Scene:
         """Carry out an exchange, with these settings of the route and client."""
         client = Client("hk", peer.CLIENT_ID, self.rings, self.upstream, **settings)
         route = Route(peer.TARGET, client, encrypts, 7.5, repeats_unknown)
-        relay = Relay(self.clock, self.entropy)
+        relay = Relay(self.clock, self.entropy, Lots(bytes(32)))
         self.attempts = Attempts()
         return await relay.exchange(route, call, self.record, self.attempts)
 
