@@ -257,10 +257,13 @@ class ClientIdMismatch(UntrustedAnswer):
 
 
 class ResponseStale(UntrustedAnswer):
-    """Response-Time is further from our clock than the tolerance."""
+    """Response-Time is too far from our clock, or the answer is an earlier one.
+
+    `skew_s`: by how much that time is ahead of our clock.
+    """
 
     code = "response_stale"
-    title = "The answer's time is too far from our clock"
+    title = "The answer is not of this moment"
 
     def __init__(self, detail: str, skew_s: float) -> None:
         super().__init__(detail)

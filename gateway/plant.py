@@ -33,6 +33,7 @@ from gateway.preflight import client_tls, lacks, listener_tls
 from gateway.relay.breaker import Breaker, BreakerSettings, BreakerState
 from gateway.relay.exchange import Relay
 from gateway.relay.lots import Lots
+from gateway.relay.replay import ReplayGuard
 from gateway.relay.routes import Client, Route, Routes
 from gateway.relay.selftest import self_test
 from gateway.wayback import CanaryListener, WayBack
@@ -138,6 +139,10 @@ class Plant:
             or self._breaker(client)
             for client in settings.clients
         }
+        self._replays = {
+            client.name: (before.replays(client) if before else None) or ReplayGuard()
+            for client in settings.clients
+        }
         self._watching: list[asyncio.Task[None]] = []
         if before is None:
             self._tell_breakers()
@@ -221,6 +226,13 @@ class Plant:
                 client.breaker,
             ):
                 return self._breakers[each.name]
+        return None
+
+    def replays(self, client: config.Client) -> ReplayGuard | None:
+        """Return what the same client learned of the same host's answers, else None."""
+        for each in self.settings.clients:
+            if (each.name, each.upstream) == (client.name, client.upstream):
+                return self._replays[each.name]
         return None
 
     def reasons(self) -> list[str]:
@@ -375,6 +387,7 @@ class Plant:
             each.retries,
             each.signature_refusal_codes,
             self._ways_back[each.name].watch,
+            self._replays[each.name],
         )
 
     def _breaker(self, client: config.Client) -> Breaker:

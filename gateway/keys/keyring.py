@@ -29,7 +29,6 @@ from gateway.keys.ports import PrivateKey
 from gateway.protocol import PublicKey, PublicKeys, Result, read_encryption
 from gateway.protocol.encryption import decrypt_object
 from gateway.protocol.messages import Verified
-from gateway.protocol.results import result_of
 
 _TRIED: Final = (KeyState.ACTIVE, KeyState.PRE_ACTIVE, KeyState.DEACTIVATED)
 """Where no version is named: the key in use, the one to come, the one that was."""
@@ -238,6 +237,7 @@ class Keyring:
             DecryptionFailed: no key gives a body. A key that cannot be reached is no
                 other error: the message is here, so its `not_sent` would be a lie.
             KeyVersionUnknown: the same, and the named version may not decrypt.
+            ResponseMalformed: the body contradicts the answer's status.
         """
         encryption = read_encryption(message)
         named = encryption.key_version
@@ -246,14 +246,14 @@ class Keyring:
         for key in keys:
             try:
                 content_key = await key.unwrap(encryption.wrapped_key)
-                body, value = decrypt_object(message, content_key)
+                body, result = decrypt_object(message, content_key)
             except DecryptionFailed as error:
                 blames_key &= error.blames_key
                 continue
             except KeyUnavailable:
                 blames_key = False
                 continue
-            return Opened(body, key.public.version, result_of(value), named)
+            return Opened(body, key.public.version, result, named)
         if named in (None, keys[0].public.version):
             raise DecryptionFailed(blames_key=blames_key)
         raise _unknown_version(blames_key=blames_key)

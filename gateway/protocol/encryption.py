@@ -20,8 +20,8 @@ from gateway.errors import DecryptionFailed
 from gateway.protocol.encoding import decode_base64
 from gateway.protocol.fields import EncryptField, FieldError
 from gateway.protocol.keys import PublicKey
-from gateway.protocol.messages import JSON_UTF8, Draft, Verified
-from gateway.protocol.results import JsonObject, outline
+from gateway.protocol.messages import JSON_UTF8, Draft, Verified, VerifiedResponse
+from gateway.protocol.results import Result, check_status, outline, result_of
 
 CONTENT_KEY_BYTES: Final = 32
 _ACCEPTED_KEY_BYTES: Final = (16, 24, 32)
@@ -111,18 +111,24 @@ def decrypt(message: Verified, content_key: bytes) -> bytes:
 
     Raises:
         DecryptionFailed: whatever is wrong.
+        ResponseMalformed: it is a success, in an answer whose status is not 2xx.
     """
     return decrypt_object(message, content_key)[0]
 
 
-def decrypt_object(message: Verified, content_key: bytes) -> tuple[bytes, JsonObject]:
-    """Do as `decrypt`, and return also the outline that was read to judge it."""
+def decrypt_object(
+    message: Verified, content_key: bytes
+) -> tuple[bytes, Result | None]:
+    """Do as `decrypt`, and return also what the body says of the request."""
     try:
         plaintext = _decrypt_body(content_key, message.body)
-        return plaintext, outline(plaintext)
+        result = result_of(outline(plaintext))
     except ValueError as error:
         blames_key = isinstance(error, _WrongContentKey)
         raise DecryptionFailed(blames_key=blames_key) from None
+    if isinstance(message, VerifiedResponse):
+        check_status(message.status, result)
+    return plaintext, result
 
 
 class _WrongContentKey(ValueError):

@@ -44,6 +44,10 @@ class Delivery:
         call: has the caller's deadline.
         record: notes the attempts.
         attempts: is told which of them were written, and how the last one failed.
+
+    Attributes:
+        started_at: the second of the stopwatch before which no attempt began.
+        received_at: that at which the last answer was whole.
     """
 
     def __init__(
@@ -62,7 +66,8 @@ class Delivery:
         self._patience = call.deadline
         self.record = record
         self.attempts = attempts
-        self._deadline = clock.monotonic() + route.timeout_s
+        self.started_at = self.received_at = clock.monotonic()
+        self._deadline = self.started_at + route.timeout_s
         if call.deadline is not None:
             self._deadline = min(self._deadline, call.deadline)
         self._begun = False
@@ -132,7 +137,8 @@ class Delivery:
                     on_write=self.attempts.wrote,
                 )
             finally:
-                spent = self._clock.monotonic() - started
+                self.received_at = self._clock.monotonic()
+                spent = self.received_at - started
                 record.upstream_seconds = (record.upstream_seconds or 0.0) + spent
         tracer_id = read_tracer_id(received.headers)
         if tracer_id != record.tracer_id:  # of an attempt before, if there was one

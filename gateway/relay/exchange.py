@@ -9,6 +9,7 @@ are the bytes that are passed back.
 """
 
 from functools import partial
+from typing import Final
 
 from gateway.errors import (
     DecryptionFailed,
@@ -33,19 +34,22 @@ from gateway.protocol import (
     draft_request,
     encrypt,
     format_time,
-    read_result,
     verify_response,
 )
 from gateway.protocol.encryption import decrypt_object
 from gateway.protocol.fields import check_key_version
 from gateway.protocol.outgoing import check_target
-from gateway.protocol.results import result_of
 from gateway.relay.delivery import Delivery
 from gateway.relay.lots import Lots
 from gateway.relay.outcome import Answer, Attempts
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Client, Route
 from gateway.relay.trial import Terms, carry_out
+
+_REPEATED: Final = (
+    "The answer was accepted before, for an earlier request: something between this "
+    "gateway and AlipayHK repeats answers."
+)
 
 
 class Relay:
@@ -125,12 +129,12 @@ class Relay:
         """Sign with this key, send, and give the answer, verified and decrypted."""
         client, record = delivery.route.client, delivery.record
         request, received = await delivery(signer, draft)
-        response = self._verify(client, ring, request, received, record)
+        response = self._verify(delivery, ring, request, received)
         if isinstance(response, UnsignedRefusal):
             refused = delivery.attempts.last = _refused(response, record)
             return refused
         if response.encrypt is None:
-            body, result = response.body, read_result(response.body)
+            body, result = response.body, response.result
         else:
             body, result = await _decrypt(client, ring, response, content_key, record)
         if result is not None:
@@ -139,26 +143,34 @@ class Relay:
 
     def _verify(
         self,
-        client: Client,
+        delivery: Delivery,
         ring: Keyring,
         request: SignedMessage,
         received: ReceivedResponse,
-        record: ExchangeRecord,
     ) -> VerifiedResponse | UnsignedRefusal:
+        client, record = delivery.route.client, delivery.record
+        replays, sent = client.replays, delivery.started_at
         now = self._clock.now()
         try:
             response = verify_response(
                 received,
                 request=request,
                 keys=ring.verifiers,
-                freshness=Freshness(now, client.clock_tolerance),
+                freshness=Freshness(
+                    now, client.clock_tolerance, replays.earliest(sent)
+                ),
             )
         except ResponseStale as error:
             record.clock_skew_s = error.skew_s
+            if abs(error.skew_s) <= client.clock_tolerance.total_seconds():
+                replays.learn(now.timestamp() + error.skew_s, delivery.received_at)
             raise
         if isinstance(response, VerifiedResponse):
+            skew_s = record.clock_skew_s = (response.time - now).total_seconds()
+            if not replays.admits(response.signature, sent, delivery.received_at):
+                raise ResponseStale(_REPEATED, skew_s)
+            replays.learn(response.time.timestamp(), delivery.received_at)
             record.verified_by = response.key_version
-            record.clock_skew_s = (response.time - now).total_seconds()
         return response
 
 
@@ -199,10 +211,9 @@ async def _decrypt(
     """Give the plain body of an encrypted response, and what it says of the request."""
     if client.reuse_content_key and request_key is not None:
         try:
-            body, value = decrypt_object(response, request_key)
+            return decrypt_object(response, request_key)
         except DecryptionFailed:
             raise DecryptionFailed from None  # no key of ours had a part in it
-        return body, result_of(value)
     opened = await ring.opened(response)
     record.decrypted_by = opened.version
     if opened.named not in (None, opened.version):

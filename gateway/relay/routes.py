@@ -20,6 +20,7 @@ from gateway.protocol.results import SIGNATURE_REFUSALS
 from gateway.relay.breaker import Breaker
 from gateway.relay.canary import CanaryWatch
 from gateway.relay.ports import Keyrings, Upstream
+from gateway.relay.replay import ReplayGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Client:
         signature_refusal_codes: the resultCodes of AlipayHK's unsigned refusals that
             say that it does not accept the signature.
         canary: watches over a key of ours that is tried.
+        replays: knows answers that are sent a second time.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Client:
     repeats: int = 0
     signature_refusal_codes: tuple[str, ...] = SIGNATURE_REFUSALS
     canary: CanaryWatch = field(default_factory=CanaryWatch, repr=False)
+    replays: ReplayGuard = field(default_factory=ReplayGuard, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -470,7 +470,7 @@ async def test_an_encrypted_exchange_is_noted_with_its_decrypted_result(scene):
 
 
 async def test_an_answer_without_a_result_is_noted_without_one(scene):
-    scene.upstream.answer = peer.answer(scene.platform_key, b"[]")
+    scene.upstream.answer = peer.answer(scene.platform_key, b"{}")
     await scene.exchange(PLAIN)
     assert noted(scene.record) == {**VERIFIED, "code": "verified"}
 
