@@ -225,8 +225,13 @@ class UpstreamDisconnected(ExchangeError):
 
 
 class UntrustedAnswer(ExchangeError):
-    """AlipayHK, or something in its place, gave an answer that proves nothing."""
+    """AlipayHK, or something in its place, gave an answer that proves nothing.
 
+    `blames_key`: whether it was verified, and what is wrong with it is what happens
+    where AlipayHK encrypts to a key that we do not hold. It is told to no caller.
+    """
+
+    blames_key = False
     fault = Fault.PLATFORM
     outcome = Outcome.ANSWERED
 
@@ -260,10 +265,13 @@ class ClientIdMismatch(UntrustedAnswer):
 
 
 class ResponseStale(UntrustedAnswer):
-    """Response-Time is further from our clock than the tolerance."""
+    """Response-Time is too far from our clock, or the answer is an earlier one.
+
+    `skew_s`: by how much that time is ahead of our clock.
+    """
 
     code = "response_stale"
-    title = "The answer's time is too far from our clock"
+    title = "The answer is not of this moment"
 
     def __init__(self, detail: str, skew_s: float) -> None:
         super().__init__(detail)
@@ -290,11 +298,12 @@ class DecryptionFailed(UntrustedAnswer):
     code = "decryption_failed"
     title = "The answer could not be decrypted"
 
-    def __init__(self) -> None:
+    def __init__(self, *, blames_key: bool = False) -> None:
         super().__init__(
             "The answer's signature is valid, but its body does not decrypt with "
             "the keys held. Ask AlipayHK which of our public keys it encrypts to."
         )
+        self.blames_key = blames_key
 
 
 class EncryptionDowngraded(UntrustedAnswer):

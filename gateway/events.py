@@ -42,6 +42,8 @@ class ExchangeRecord:
         verified_by: the platform's version that verified; None if none did.
         encrypted_to: the platform's version that the request was encrypted to.
         decrypted_by: the partner's version that decrypted the answer.
+        decryption_label: the keyVersion that the answer names for that, where it is
+            another one.
         clock_skew_s: Response-Time minus our clock, of a verified answer.
         date_skew_s: the Date header minus our clock, of any answer: to the second, and
             proved by nothing.
@@ -78,6 +80,7 @@ class ExchangeRecord:
     verified_by: str | None = None
     encrypted_to: str | None = None
     decrypted_by: str | None = None
+    decryption_label: str | None = None
     clock_skew_s: float | None = None
     date_skew_s: float | None = None
     tracer_id: str | None = None
@@ -120,6 +123,7 @@ class ExchangeRecord:
             self.verified_by,
             self.encrypted_to,
             self.decrypted_by,
+            self.decryption_label is not None,
         )
 
     @property

@@ -19,6 +19,7 @@ from gateway.telemetry.clocks import ClockWatch
 from gateway.telemetry.crowding import FullListener
 from gateway.telemetry.floods import Flood
 from gateway.telemetry.inventory import Inventory
+from gateway.telemetry.labels import LabelWatch
 from gateway.telemetry.lines import text_of
 from gateway.telemetry.log import EventLog, ExchangeLog, exchange_line
 from gateway.telemetry.metrics import Metrics, Series
@@ -54,6 +55,7 @@ class Telemetry:
         self.answers = AnswerWatch(
             self.events.event, self.metrics.unverified_in_a_row, CLOCK.monotonic
         )
+        self.labels = LabelWatch(self.events.event)
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
         self.certificates = CertificateEnds(CLOCK.now, self.events.event)
@@ -81,6 +83,7 @@ class Telemetry:
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
         self.metrics.keep({each.name for each in clients})
         self.reach.keep({each.name for each in clients})
+        self.labels.keep({each.name for each in clients})
 
     def watch_certificates(self, read: Callable[[], list[CertificateInUse]]) -> None:
         """Take the certificates in use from this function, whenever they are wanted."""
@@ -120,6 +123,7 @@ class Telemetry:
                 self.clocks(record)
                 self.reach(record)
                 self.answers(record)
+                self.labels(record)
                 self.inventory.usage.count(used, now)
             except Exception as error:  # noqa: BLE001 - whatever it is
                 self._tell_defect(error)

@@ -36,6 +36,8 @@ from gateway.keys.store import KeyringListener, KeyStore
 from gateway.preflight import certificates_of, client_tls, lacks, listener_tls
 from gateway.relay.breaker import Breaker, BreakerSettings, BreakerState
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
+from gateway.relay.replay import ReplayGuard
 from gateway.relay.routes import Client, Route, Routes
 from gateway.relay.selftest import self_test
 from gateway.wayback import CanaryListener, WayBack
@@ -89,6 +91,7 @@ class Plant:
         listener: is told of keyrings, certificates, canaries and breakers.
         before: the plant that this one is to replace. No keyring may be older than
             the one it uses, and the listener hears nothing until `tell`.
+        lots: decide which exchanges fall to a canary; they outlive the plant.
         new_bucket: makes the buckets of callers' rates, where several processes
             share them.
     """
@@ -100,9 +103,11 @@ class Plant:
         listener: PlantListener,
         before: "Plant | None" = None,
         *,
+        lots: Lots,
         new_bucket: NewBucket | None = None,
     ) -> None:
         self.settings = settings
+        self._lots = lots
         self.policy: Policy | None = None
         self.inbound_tls: Certificates | None = None
         self.admin_tls: Certificates | None = None
@@ -141,6 +146,10 @@ class Plant:
         self._breakers = {
             client.name: (before.breaker(client) if before else None)
             or self._breaker(client)
+            for client in settings.clients
+        }
+        self._replays = {
+            client.name: (before.replays(client) if before else None) or ReplayGuard()
             for client in settings.clients
         }
         self._watching: list[asyncio.Task[None]] = []
@@ -241,6 +250,13 @@ class Plant:
         shown = [each.in_use for each in self._shown.values()]
         return [certificate for each in files + shown for certificate in each]
 
+    def replays(self, client: config.Client) -> ReplayGuard | None:
+        """Return what the same client learned of the same host's answers, else None."""
+        for each in self.settings.clients:
+            if (each.name, each.upstream) == (client.name, client.upstream):
+                return self._replays[each.name]
+        return None
+
     def reasons(self) -> list[str]:
         """Give why exchanges of some client cannot be carried out."""
         return [
@@ -338,7 +354,10 @@ class Plant:
             inbound.write_timeout_s,
         )
         return Service(
-            self.policy, Relay(CLOCK, ENTROPY), bounds, frozenset(inbound.hosts)
+            self.policy,
+            Relay(CLOCK, ENTROPY, self._lots),
+            bounds,
+            frozenset(inbound.hosts),
         )
 
     def _policy(self, routes: list[Route]) -> Policy:
@@ -421,6 +440,7 @@ class Plant:
             each.retries,
             each.signature_refusal_codes,
             self._ways_back[each.name].watch,
+            self._replays[each.name],
         )
 
     def _breaker(self, client: config.Client) -> Breaker:

@@ -32,6 +32,7 @@ from gateway.keys.backends.known import known_homes
 from gateway.keys.backends.pkcs11.pins import Refusals
 from gateway.observer import Telemetry
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
+from gateway.relay.lots import Lots
 from gateway.telemetry.audit import AuditWatch
 from gateway.telemetry.process import gateway_version
 
@@ -54,6 +55,7 @@ class Works(ABC):
         new_bucket: makes the bucket of a caller's rate, where it is not this
             process's own.
         refusals: the PINs that tokens refused, where they are not this process's own.
+        lots: of exchanges, where other processes draw the same.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Works(ABC):
         environment: Mapping[str, str] = NO_VARIABLES,
         new_bucket: NewBucket | None = None,
         refusals: Refusals | None = None,
+        lots: Lots | None = None,
     ) -> None:
         self._homes = known_homes(
             environment,
@@ -75,7 +78,16 @@ class Works(ABC):
         self._trail = trail_of(settings, telemetry)
         self._memory = Quota(settings.room_for_bodies)
         self._new_bucket = new_bucket
-        self._plants = [Plant(settings, self._homes, telemetry, new_bucket=new_bucket)]
+        self._lots = lots or Lots(ENTROPY(32))
+        self._plants = [
+            Plant(
+                settings,
+                self._homes,
+                telemetry,
+                lots=self._lots,
+                new_bucket=new_bucket,
+            )
+        ]
         self._admission = Admission(self._plant.limits)
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
@@ -156,6 +168,7 @@ class Works(ABC):
             self._homes,
             self._telemetry,
             self._plant,
+            lots=self._lots,
             new_bucket=self._new_bucket,
         )
         try:

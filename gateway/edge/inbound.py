@@ -33,19 +33,17 @@ from gateway.edge.response import Response
 from gateway.edge.rules import check_head, check_site
 from gateway.errors import (
     ExchangeError,
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
-    Outcome,
     ResponseMalformed,
 )
 from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
 from gateway.protocol.messages import POST, by_name
 from gateway.relay.exchange import Relay
+from gateway.relay.outcome import Answer, Attempts
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Route
-from gateway.relay.trial import Answer
 
 _NOT_POST: Final = "Every call of this gateway is a POST."
 _EXCHANGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -157,14 +155,23 @@ class Inbound:
         record = ExchangeRecord(self._exchange_id(request))
         started = self._clock.monotonic()
         service = self._service
+        attempts = Attempts()
+        response: Response | None = None
         self.requests += 1
         account = Account(self._memory)
         try:
             try:
-                response = await self._serve(service, request, record, account, started)
+                response = await self._serve(
+                    service,
+                    request,
+                    record,
+                    started=started,
+                    account=account,
+                    attempts=attempts,
+                )
             except Exception as error:  # noqa: BLE001 - the last resort: fail closed
                 record.peer = request.wire.peer
-                response = _problem_of(error, record)
+                response = _problem_of(error, record, attempts)
             record.seconds = self._clock.monotonic() - started
             if self.draining:
                 response.closes = True
@@ -179,11 +186,16 @@ class Inbound:
             self.requests -= 1
             if not self.requests:
                 self._ended.set()
-            if not record.code:  # cut off, because the gateway ends
-                _defect(record)
-                record.delivered = False
-                record.seconds = self._clock.monotonic() - started
+            if response is None:  # cut off, because the gateway ends
+                self._cut_off(record, attempts, started)
             self._observer(record)
+
+    def _cut_off(
+        self, record: ExchangeRecord, attempts: Attempts, started: float
+    ) -> None:
+        _failed(attempts.told(asyncio.CancelledError()), record)
+        record.delivered = False
+        record.seconds = self._clock.monotonic() - started
 
     def refuse(self, cause: NotHttp) -> Response:
         """Answer what was not HTTP at all."""
@@ -201,8 +213,10 @@ class Inbound:
         service: Service,
         request: Request,
         record: ExchangeRecord,
-        account: Account,
+        *,
         started: float,
+        account: Account,
+        attempts: Attempts,
     ) -> Response:
         """Find out who calls what; then read it, and carry out the exchange."""
         head, route = _admitted(service, request, record)
@@ -217,7 +231,7 @@ class Inbound:
             if self._digests:
                 record.request_sha256 = hashlib.sha256(body).hexdigest()
             call = Call(head.target, body, head.encrypt, deadline, account)
-            answer = await service.relay.exchange(route, call, record)
+            answer = await service.relay.exchange(route, call, record, attempts)
         finally:
             self.in_flight -= 1
             self._admission.leave(place)
@@ -329,12 +343,14 @@ def _chosen(headers: Headers) -> dict[str, str]:
     return chosen
 
 
-def _problem_of(error: Exception, record: ExchangeRecord) -> Response:
-    """Give the answer to whatever ended an exchange."""
-    if not isinstance(error, ExchangeError):
+def _problem_of(
+    error: Exception, record: ExchangeRecord, attempts: Attempts
+) -> Response:
+    """Return the answer to whatever ended an exchange."""
+    told = attempts.told(error)
+    if told is not error:
         record.error = _place_of(error)
-        return _defect(record)
-    response = _failed(error, record)
+    response = _failed(told, record)
     # Whoever sent it may see its end, and what is behind, elsewhere.
     response.closes = isinstance(error, InvalidRequest)
     return response
@@ -345,13 +361,6 @@ def _failed(error: ExchangeError, record: ExchangeRecord) -> Response:
     if error.cause is not None:
         record.cause = error.cause
     return _finished(problem(error, record.exchange_id), record)
-
-
-def _defect(record: ExchangeRecord) -> Response:
-    sent = record.upstream_seconds is not None
-    outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
-    msg = "A defect of the gateway, or its end; its log has the place."
-    return _failed(InternalError(msg, outcome), record)
 
 
 def _finished(response: Response, record: ExchangeRecord) -> Response:

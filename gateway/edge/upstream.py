@@ -57,7 +57,12 @@ class HttpUpstream:
         self._pool.close()
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float, memory: Memory
+        self,
+        request: SignedMessage,
+        *,
+        timeout_s: float,
+        memory: Memory,
+        on_write: Callable[[], None],
     ) -> ReceivedResponse:
         """Send the request and wait for the whole answer; see `Upstream.send`.
 
@@ -68,8 +73,10 @@ class HttpUpstream:
         connection = self._pool.take_now() or await self._connection(deadline)
         before = memory.held
         try:
+            head = self._head(request)
+            on_write()  # `ask` writes before it waits for anything
             return await connection.ask(
-                (self._head(request), request.body),
+                (head, request.body),
                 self._max_response_bytes,
                 memory,
                 deadline,

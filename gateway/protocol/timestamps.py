@@ -90,10 +90,13 @@ class Freshness:
     Attributes:
         now: our clock when the answer arrived, aware.
         tolerance: the greatest distance, either way.
+        not_before: the least it may be, in seconds since 1970, as the answer cannot be
+            older than its request; None where the other clock is not known yet.
     """
 
     now: datetime
     tolerance: timedelta
+    not_before: float | None = None
 
     def check(self, moment: datetime) -> None:
         """Pass if `moment` is near enough.
@@ -107,5 +110,13 @@ class Freshness:
                 f"Response-Time is {skew.total_seconds():+.0f} s from this gateway's "
                 f"clock; {self.tolerance.total_seconds():.0f} s are allowed "
                 "(clock_tolerance_s). Check the clock of this machine first."
+            )
+            raise ResponseStale(msg, skew.total_seconds())
+        if self.not_before is not None and moment.timestamp() < self.not_before:
+            early_s = self.not_before - moment.timestamp()
+            msg = (
+                f"Response-Time is {early_s:.1f} s before the earliest that an answer to "
+                "this request can have: it is to an earlier one, or AlipayHK's clock "
+                "went back."
             )
             raise ResponseStale(msg, skew.total_seconds())

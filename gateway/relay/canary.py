@@ -1,8 +1,9 @@
 """The watch over a canary: counts how it fares, and ends it where it fares worse.
 
-A failure is one of the key alone: AlipayHK refused the signature, or its answer could
-not be decrypted. What was verified and could be read is a success. Anything else,
-such as a deadline that passed or a business refusal without a signature, is neither.
+A failure is one of the key alone: AlipayHK refused the signature, or its answer does not
+decrypt as one that was encrypted to another key does not. What was verified and could be
+read is a success. Anything else, such as a deadline that passed, a business refusal
+without a signature, or a decrypted text that is no JSON object, is neither.
 
 A watch is that of a client, over all its rings; what it has seen is kept for one
 generation. Whoever holds the ring asks `halt_of` whether the canary in it is over.

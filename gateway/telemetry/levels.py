@@ -28,6 +28,7 @@ LEVELS: Final[Mapping[str, str]] = MappingProxyType(
         "clock_usable": INFO,
         "connections_full": WARNING,
         "cut_off": WARNING,
+        "decryption_label_differs": WARNING,
         "draining": INFO,
         "handshake_failed": WARNING,
         "handshakes_failed": WARNING,

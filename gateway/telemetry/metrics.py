@@ -113,20 +113,6 @@ class Metrics:
             self._in_a_row,
         ):
             self._registry.register(each)
-        self._generation = self._gauge(
-            "gateway_keyring_generation", "The generation in use.", "client"
-        )
-        self._ring_info = self._gauge(
-            "gateway_keyring_info",
-            "1 for the generation in use and the digest of its content.",
-            "client generation digest",
-        )
-        self._rings: dict[str, tuple[str, str, str]] = {}
-        self._failures = self._counter(
-            "gateway_keyring_reload_failures",
-            "Keyrings that were refused; the last good one stays in use.",
-            "client",
-        )
         self._denials = self._counts(
             "gateway_policy_denials",
             "Calls that the policy refuses; not enforced where it only reports.",
@@ -169,8 +155,30 @@ class Metrics:
             "stream",
         )
 
+        self._make_keyring_metrics()
         self._make_canary_metrics()
         self._tell_process()
+
+    def _make_keyring_metrics(self) -> None:
+        self._generation = self._gauge(
+            "gateway_keyring_generation", "The generation in use.", "client"
+        )
+        self._ring_info = self._gauge(
+            "gateway_keyring_info",
+            "1 for the generation in use and the digest of its content.",
+            "client generation digest",
+        )
+        self._rings: dict[str, tuple[str, str, str]] = {}
+        self._failures = self._counter(
+            "gateway_keyring_reload_failures",
+            "Keyrings that were refused; the last good one stays in use.",
+            "client",
+        )
+        self._labels = self._counts(
+            "gateway_decryption_label_mismatches",
+            "Answers that another key of ours decrypted than the one they name.",
+            "client",
+        )
 
     def _make_canary_metrics(self) -> None:
         self._canary_share = self._gauge(
@@ -228,6 +236,8 @@ class Metrics:
             yield self._denials.of((caller, record.denied, enforced)), 1
         if record.attempts > 1:
             yield self._repeats.of((client, route)), record.attempts - 1
+        if record.decryption_label is not None:
+            yield self._labels.of((client,)), 1
         if not record.delivered:
             yield self._undelivered.of((client, route)), 1
 

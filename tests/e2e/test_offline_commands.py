@@ -908,13 +908,13 @@ ENVELOPES = [
         id="our next key under the version of this one",
     ),
     pytest.param(
-        lambda ours, theirs, _: (
-            peer.wrap(ours.public_key()),
+        lambda ours, theirs, other: (
+            peer.wrap(other.public_key()),
             peer.seal(peer.SUCCESS),
             "9",
         ),
-        ["wrapped_version"],
-        id="a version that is not held",
+        ["wrapped_pre_active", "wrapped_version"],
+        id="our next key under a version that is not held",
     ),
 ]
 
@@ -957,6 +957,16 @@ def test_why_an_envelope_does_not_open_is_named(make, expected, place, three_key
         False,
         "decryption_failed" if held else "key_version_unknown",
     )
+
+
+def test_an_envelope_under_another_label_than_its_keys_opens(
+    place, partner_key, platform_key
+):
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key()), "9")
+    body = peer.seal(peer.SUCCESS)
+    given = raw(peer.answer(platform_key, body, encrypt=header))
+    done = place.gateway("decrypt", "-", *TARGET, given=given)
+    assert (done.returncode, done.stdout.strip()) == (0, peer.SUCCESS)
 
 
 def test_an_envelope_that_opens_is_told_apart(place, partner_key, platform_key):

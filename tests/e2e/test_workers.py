@@ -612,6 +612,33 @@ async def test_a_canary_that_one_worker_ends_is_over_in_all(crew, settings, stra
     assert signed_by_it() == before
 
 
+async def test_all_workers_draw_the_same_lots(crew, settings, stranger, other_key):
+    """So that a caller's repeat falls to the same version, wherever it arrives."""
+    simulator, settings["clients"][0]["upstream"] = stranger
+    simulator.registry.register(peer.CLIENT_ID, "2", other_key.public_key())
+    ring = crew.folder / "ring/keyring.yaml"
+    ring.write_text(ring.read_text().replace("share: 100", "share: 50"))
+    crew.configure(settings)
+    await crew.start()
+    kept = [await crew.caller.connect() for _ in range(16)]
+    for number in range(24):
+        for reader, writer in kept:
+            writer.write(
+                f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n"
+                f"Gateway-Exchange-Id: lot-{number}\r\n"
+                f"Content-Length: {len(CONTENT)}\r\n\r\n".encode()
+                + CONTENT
+            )
+            assert (await read_answer(reader)).status == 200
+    for _, writer in kept:
+        writer.close()
+    await until(lambda: len(crew.lines) == 24 * 16, "lines are missing")
+    assert crew.used_workers == {1, 2}
+    versions = {(line["exchange_id"], line["key_version"]) for line in crew.lines}
+    assert len(versions) == 24
+    assert len({version for _, version in versions}) == 2
+
+
 @pytest.mark.parametrize("workers", ["2", "auto"])
 def test_what_no_worker_can_use_ends_the_start_in_one_line(tmp_path, workers):
     (tmp_path / "config.yaml").write_text(

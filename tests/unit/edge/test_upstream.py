@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 import sys
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import pytest
@@ -80,9 +80,41 @@ async def reaching(origin, *, connect_timeout_s=5.0, settled=False):
         upstream.close()
 
 
-async def send(upstream, timeout_s=5.0, memory=UNCOUNTED):
-    request = peer.sent_request()
-    return await upstream.send(request, timeout_s=timeout_s, memory=memory)
+async def send(upstream, timeout_s=5.0, memory=UNCOUNTED, on_write=lambda: None):
+    return await upstream.send(
+        peer.sent_request(), timeout_s=timeout_s, memory=memory, on_write=on_write
+    )
+
+
+# --- what was written ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [(ANSWER, None), (b"nonsense\r\n\r\n", ResponseMalformed), (None, UpstreamTimeout)],
+    ids=["answered", "answered wrongly", "not answered"],
+)
+async def test_a_write_is_told_once_however_it_ends(answer, ends):
+    told = []
+    async with (
+        Server(answer).running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        with nullcontext() if ends is None else pytest.raises(ends):
+            await send(upstream, 0.5, on_write=lambda: told.append(1))
+    assert told == [1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_write_is_told_where_no_connection_is_made(scheme):
+    """Nobody listens, or somebody who does not shake hands."""
+    told = []
+    async with Server(None).running() as server:
+        port = 1 if scheme == "http" else server.port
+        async with reaching(f"{scheme}://127.0.0.1:{port}") as upstream:
+            with pytest.raises(UpstreamUnavailable):
+                await send(upstream, 0.1, on_write=lambda: told.append(1))
+    assert told == []
 
 
 # --- no connection -----------------------------------------------------------
@@ -440,7 +472,9 @@ async def test_an_exchange_that_failed_keeps_no_body(answer):
 
     async def fail():
         with pytest.raises(ExchangeError):
-            await upstream.send(request, timeout_s=0.1, memory=UNCOUNTED)
+            await upstream.send(
+                request, timeout_s=0.1, memory=UNCOUNTED, on_write=lambda: None
+            )
 
     class Cutting(Server):
         async def serve(self, reader, writer):
@@ -469,7 +503,9 @@ async def test_a_deadline_passes_also_while_a_large_body_is_not_taken():
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         async with reaching(f"http://127.0.0.1:{deaf.getsockname()[1]}") as upstream:
             with pytest.raises(UpstreamTimeout, match="deadline") as caught:
-                await upstream.send(large, timeout_s=0.2, memory=UNCOUNTED)
+                await upstream.send(
+                    large, timeout_s=0.2, memory=UNCOUNTED, on_write=lambda: None
+                )
     assert caught.value.outcome is Outcome.UNKNOWN
 
 

@@ -35,6 +35,7 @@ WHOLE = ExchangeRecord(
     verified_by="7",
     encrypted_to="8",
     decrypted_by="2",
+    decryption_label="1",
     clock_skew_s=-1.00000049,
     date_skew_s=-1.12345678,
     tracer_id="T-1",
@@ -87,6 +88,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "verified_by": "7",
         "encrypted_to": "8",
         "decrypted_by": "2",
+        "decryption_label": "1",
         "clock_skew_s": -1.0,
         "date_skew_s": -1.123457,
         "tracer_id": "T-1",
@@ -106,7 +108,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
 
 def test_a_record_has_no_place_for_a_body_a_key_or_a_signature():
     """A field that is added here has to be looked at for what it may hold."""
-    assert len(dataclasses.fields(ExchangeRecord)) == 30
+    assert len(dataclasses.fields(ExchangeRecord)) == 31
     kinds = {field.type for field in dataclasses.fields(ExchangeRecord)}
     assert kinds <= {str, int, float, bool, str | None, int | None, float | None}
 

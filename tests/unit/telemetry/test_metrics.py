@@ -29,6 +29,7 @@ CONTRACT = {
     "gateway_policy_denials_total": {"caller", "code", "enforced"},
     "gateway_repeats_total": {"client", "route"},
     "gateway_answers_undelivered_total": {"client", "route"},
+    "gateway_decryption_label_mismatches_total": {"client"},
     "gateway_breaker_state": {"client"},
     "gateway_waiting": set(),
     "gateway_buffered_bytes": set(),
@@ -103,6 +104,7 @@ WHOLE = {
 def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics(exchange(**WHOLE))
     metrics(exchange(caller="shop", denied="forbidden", attempts=2, delivered=False))
+    metrics(exchange(decrypted_by="2", decryption_label="1"))
     metrics.loaded("hk", with_canary("2", 0.05))
     metrics.canary_judged("hk", "2", failed=True)
     metrics.lines_dropped("stdout")
@@ -174,6 +176,7 @@ def test_an_exchange_that_was_not_sent_counts_no_signature_and_no_wait(metrics):
         "gateway_repeats_total",
         "gateway_policy_denials_total",
         "gateway_answers_undelivered_total",
+        "gateway_decryption_label_mismatches_total",
     ):
         assert counted(metrics, name) == {}
     assert len(counted(metrics, "gateway_exchange_seconds_count")) == 1
@@ -268,6 +271,14 @@ def test_an_answer_that_the_caller_did_not_take_is_counted(metrics):
     metrics(exchange(delivered=False))
     metrics(exchange())
     assert counted(metrics, "gateway_answers_undelivered_total") == {("hk", "/pay"): 1}
+
+
+def test_an_answer_that_names_another_key_is_counted(metrics):
+    metrics(exchange(decrypted_by="2", decryption_label="1"))
+    metrics(exchange(decrypted_by="2", decryption_label="any"))
+    metrics(exchange(decrypted_by="2"))
+    name = "gateway_decryption_label_mismatches_total"
+    assert counted(metrics, name) == {("hk",): 2}
 
 
 def test_a_breaker_is_told_by_where_it_stands(metrics):

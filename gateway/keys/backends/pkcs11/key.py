@@ -108,7 +108,7 @@ class TokenKey:
         modulus = self._facts.rsa.public_numbers().n
         fits = len(wrapped_key) == self.public.size_bytes
         if not fits or int.from_bytes(wrapped_key) >= modulus:
-            raise DecryptionFailed
+            raise DecryptionFailed(blames_key=True)
         return await self._token.run(partial(self._unwrap, wrapped_key))
 
     def _sign(self, base: bytes, seat: Seat) -> bytes:
