@@ -157,7 +157,7 @@ class Reader:
         self._environment = environment
         self._lines: dict[Location, int] = {(): 1}
         self._nodes: set[yaml.Node] = set()
-        self._braces = str.maketrans({})
+        self._braces: dict[int, str] = {}
 
     def read(self, remedy: str) -> Tree:
         """Give the tree.

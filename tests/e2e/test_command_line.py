@@ -202,6 +202,14 @@ def test_a_demo_that_is_ended_while_it_makes_keys_leaves_none(number, tmp_path):
     assert list(folder.iterdir()) == []
 
 
+def test_a_demo_that_ends_invites_to_no_call_that_nobody_would_answer(tmp_path):
+    done = run("demo", "--once", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "curl" not in done.stdout
+    assert "Both have ended." in done.stdout
+    assert re.search(r"^  gateway demo ", done.stdout, re.MULTILINE)
+
+
 # --- streams -----------------------------------------------------------------
 
 

@@ -73,8 +73,8 @@ class Pkcs11Home:
             )
         except ImportError:
             msg = (
-                "keys in tokens need python-pkcs11, which is not installed: "
-                "pip install 'alipayhk-gateway[pkcs11]'"
+                "keys in tokens need python-pkcs11, which is not installed: in the "
+                "gateway's checkout, pip install '.[pkcs11]'"
             )
             raise KeyringError(msg) from None
         with self._lock:
