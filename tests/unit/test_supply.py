@@ -116,7 +116,7 @@ def test_nobody_is_told_to_install_the_project_from_an_index():
     """Its name is not registered there: whoever takes it has everybody's gateway."""
     name = re.escape(PROJECT["name"])
     from_index = re.compile(
-        rf"(?:pip|uv|pipx)\b[^\n]*install[^\n]*['\" ]{name}\b", re.I
+        rf"(?:pip|uv|pipx)\b[^\n]*install[^\n]*['\" ]{name}\b", re.IGNORECASE
     )
     for file in shipped():
         lines = file.read_text("utf-8").splitlines()
