@@ -132,7 +132,7 @@ def change(arguments: argparse.Namespace, step: Step) -> Changed:
         ring = folders.preview(folder, after, now, arguments.homes)
         return Changed(folder, before, after, ring, dry_run=True)
     with folders.locked(
-        folder, witness=witness_of(arguments), homes=arguments.homes
+        folder, witness=witness_of(arguments, folder), homes=arguments.homes
     ) as locked:
         before = locked.manifest
         after = _after(before, step, now)

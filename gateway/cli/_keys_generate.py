@@ -82,7 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return _tried(arguments, folder, public)
     with locked(
-        folder, create=True, witness=witness_of(arguments), homes=arguments.homes
+        folder,
+        create=True,
+        witness=witness_of(arguments, folder),
+        homes=arguments.homes,
     ) as ring:
         before = ring.manifest
         entry = entry_of(

@@ -103,7 +103,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         return _tried(arguments, folder, key)
     with locked(
-        folder, create=True, witness=witness_of(arguments), homes=arguments.homes
+        folder,
+        create=True,
+        witness=witness_of(arguments, folder),
+        homes=arguments.homes,
     ) as ring:
         entry = entry_of(
             ring.manifest,

@@ -80,7 +80,7 @@ def _note_export(arguments: argparse.Namespace, folder: Path, which: Which) -> N
     """Note it where the ring can be written; whoever prints a key has it all the same."""
     now = this_second()
     try:
-        witness, homes = witness_of(arguments), arguments.homes
+        witness, homes = witness_of(arguments, folder), arguments.homes
         with locked(folder, witness=witness, homes=homes) as ring:
             ring.replace(mark_exported(ring.manifest, which, now), now=now)
     except (OSError, SetupError) as error:

@@ -57,6 +57,7 @@ __all__ = [
     "parse_address",
     "policy_change",
     "read",
+    "texts",
 ]
 
 _LISTENER_TLS: Final[TypeAdapter[ListenerTls]] = TypeAdapter(ListenerTls)
