@@ -111,6 +111,13 @@ def plan_activation(
         KeyringError: the step could not be taken then.
     """
     party, chosen = which[0], changes.find(manifest, *which)
+    if chosen.canary:
+        msg = (
+            f"{party} version {chosen.version} is a canary, and a plan would activate it "
+            "though it was halted: let its last share be 100 % (--canary 5%,100% "
+            "--every TIME), and activate it then"
+        )
+        raise KeyringError(msg)
     end = None if overlap is None else _later(moment, overlap)
     staying = changes.making_way_no_more(manifest, party, chosen)
     returns = chosen.state is KeyState.DEACTIVATED
