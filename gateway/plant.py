@@ -119,7 +119,7 @@ class Plant:
         self._stores = {
             client.name: KeyStore(
                 client.name,
-                KeyringFolder(client.keyring, homes),
+                KeyringFolder(client.keyring, homes.only(settings.keys.homes)),
                 partial(self_test, entropy=ENTROPY),
                 listener,
                 now=CLOCK.now,

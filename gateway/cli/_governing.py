@@ -22,6 +22,7 @@ from gateway.cli.options import environment
 from gateway.config import Settings
 from gateway.documents import Document
 from gateway.errors import KeyringError
+from gateway.keys.backends.homes import Homes
 
 _NAME: Final = "config.yaml"
 _OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -63,6 +64,17 @@ def governing(arguments: argparse.Namespace, folder: Path) -> Governing | None:
             _check_ours(file, folder)
             return found
     return here
+
+
+def homes_of(arguments: argparse.Namespace, folder: Path) -> Homes:
+    """Return the homes in which the private keys of the ring in `folder` may live.
+
+    Raises:
+        UsageError, DocumentError, KeyringError: as `governing`.
+    """
+    homes: Homes = arguments.homes
+    ruling = governing(arguments, folder)
+    return homes if ruling is None else homes.only(config.key_homes_of(ruling.document))
 
 
 def _read(file: Path, folder: Path) -> Governing:

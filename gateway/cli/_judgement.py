@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from gateway.cli import UsageError
 from gateway.cli._choices import add_choice
+from gateway.cli._governing import homes_of
 from gateway.cli._messages import Capture, Received, header, parse_capture, read_input
 from gateway.cli._ring import add_ring, clock, folder_of, sender_of
 from gateway.cli.options import add_json
@@ -118,7 +119,8 @@ def case_of(arguments: argparse.Namespace) -> Case:
         SetupError: a file is not what it should be.
     """
     _check_form(arguments)
-    ring = KeyringFolder(folder_of(arguments), arguments.homes).read(clock())
+    folder = folder_of(arguments)
+    ring = KeyringFolder(folder, homes_of(arguments, folder)).read(clock())
     capture = _capture(arguments)
     sent = _sent(arguments, capture)
     client_id = _client_id(arguments, sent)

@@ -204,6 +204,19 @@ class Audit(Section):
     required: bool = False
 
 
+class KeyHome(StrEnum):
+    """Where a private key may live: the scheme of its URI."""
+
+    FILE = "file"
+    PKCS11 = "pkcs11"
+
+
+class Keys(Section):
+    """What holds for the private keys of every client."""
+
+    homes: Annotated[tuple[KeyHome, ...], Field(min_length=1)] = tuple(KeyHome)
+
+
 class Settings(Section):
     """A whole config.yaml."""
 
@@ -214,6 +227,7 @@ class Settings(Section):
     routes: tuple[Route, ...] = Field(min_length=1)
     callers: tuple[Caller, ...] = ()
     policy: Mode = Mode.ENFORCE
+    keys: Keys = Keys()
     audit: Audit | None = None
 
     @property
