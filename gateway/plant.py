@@ -125,6 +125,7 @@ class Plant:
                 now=CLOCK.now,
                 at_least=before.generation(client) if before else 0,
                 halted=self._ways_back[client.name].reason,
+                canary_share=self._ways_back[client.name].watch.share_of,
                 quiet=before is not None,
             )
             for client in settings.clients

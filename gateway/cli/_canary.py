@@ -24,6 +24,7 @@ from gateway.keys.manifest import (
 )
 from gateway.keys.model import KeyState, Use
 from gateway.keys.schedule import share_at
+from gateway.relay.canary import ENOUGH
 
 _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?)%?")
 
@@ -154,7 +155,16 @@ def as_text(canary: Mapping[str, object] | None) -> Iterator[str]:
     if canary["halted"] is not None:
         yield f"{name}, and over: {canary['halted']}; the active version signs all"
     else:
-        yield f"{name}: it signs {canary['share']:g} % of the exchanges"
+        yield f"{name}: it signs {canary['share']:g} % of the exchanges{_proviso(canary)}"
+
+
+def _proviso(canary: Mapping[str, object]) -> str:
+    """Say what a share that has grown depends on, beside the time."""
+    steps = canary["steps"]
+    first = steps[0]["share"] if isinstance(steps, list) and steps else None
+    if canary["share"] in (0.0, first):
+        return ""
+    return f", where {ENOUGH} at each share before were verified"
 
 
 def _shares(text: str) -> list[float]:

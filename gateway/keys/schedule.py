@@ -80,8 +80,14 @@ def moments(manifest: Manifest) -> list[datetime]:
 
 def share_at(entry: Entry, now: datetime) -> float:
     """Give the share of the exchanges that a canary signs, from 0 to 1."""
-    begun = [step for step in entry.canary if step.at <= now]
-    return max(begun, key=lambda step: step.at).share / 100 if begun else 0.0
+    begun = shares_begun(entry, now)
+    return begun[-1] if begun else 0.0
+
+
+def shares_begun(entry: Entry, now: datetime) -> tuple[float, ...]:
+    """Return the shares that a canary's schedule has come to by `now`, in their order."""
+    steps = sorted(entry.canary, key=lambda step: step.at)
+    return tuple(step.share / 100 for step in steps if step.at <= now)
 
 
 def check(manifest: Manifest) -> None:
