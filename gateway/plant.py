@@ -128,12 +128,13 @@ class Plant:
         self._stores = {
             client.name: KeyStore(
                 client.name,
-                KeyringFolder(client.keyring, homes),
+                KeyringFolder(client.keyring, homes.only(settings.keys.homes)),
                 partial(self_test, entropy=ENTROPY),
                 listener,
                 now=CLOCK.now,
                 at_least=before.generation(client) if before else 0,
                 halted=self._ways_back[client.name].reason,
+                canary_share=self._ways_back[client.name].watch.share_of,
                 quiet=before is not None,
             )
             for client in settings.clients

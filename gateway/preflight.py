@@ -54,6 +54,7 @@ async def check(
         homes: where private keys may live.
     """
     problems = [*document.problems]
+    homes = homes.only(config.key_homes_of(document))
     for files in config.files_of(document):
         problems += await _keyring_problems(document, files, entropy, now, homes)
         tls = files.tls

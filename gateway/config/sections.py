@@ -209,6 +209,19 @@ class Audit(Section):
     required: bool = False
 
 
+class KeyHome(StrEnum):
+    """Where a private key may live: the scheme of its URI."""
+
+    FILE = "file"
+    PKCS11 = "pkcs11"
+
+
+class Keys(Section):
+    """What holds for the private keys of every client."""
+
+    homes: Annotated[tuple[KeyHome, ...], Field(min_length=1)] = tuple(KeyHome)
+
+
 _HEADS_BYTES: Final = 68 << 10
 """An answer's head, 64 KiB at most, and the objects of a request."""
 
@@ -223,6 +236,7 @@ class Settings(Section):
     routes: tuple[Route, ...] = Field(min_length=1)
     callers: tuple[Caller, ...] = ()
     policy: Mode = Mode.ENFORCE
+    keys: Keys = Keys()
     audit: Audit | None = None
 
     @property

@@ -44,11 +44,13 @@ class Canary:
     Attributes:
         share: from 0 to 1.
         halted: why it signs nothing until told otherwise; None while it may.
+        steps: the shares that its schedule has come to by now, in their order.
     """
 
     key: PrivateKey = field(repr=False)
     share: float
     halted: str | None = None
+    steps: tuple[float, ...] = ()
 
     @property
     def version(self) -> str:
@@ -166,6 +168,12 @@ class Keyring:
         if self.canary is None or self.canary.halted is not None:
             return self
         return replace(self, canary=replace(self.canary, halted=reason))
+
+    def with_canary_share(self, share: float) -> "Keyring":
+        """Return the same ring with a canary that signs this share."""
+        if self.canary is None or self.canary.share == share:
+            return self
+        return replace(self, canary=replace(self.canary, share=share))
 
     @property
     def signer(self) -> PrivateKey:

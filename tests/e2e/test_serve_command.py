@@ -186,6 +186,16 @@ def test_a_gateway_that_is_started_before_its_keys_takes_them_up(workplace):
             assert get(f"{serve.admin}/readyz")[0] == 200
 
 
+def test_a_ring_with_a_key_where_none_may_live_is_not_served(workplace):
+    config = workplace / "config.yaml"
+    config.write_text(config.read_text() + "keys: {homes: [pkcs11]}\n")
+    with simulator(workplace), serving(workplace) as serve:
+        status, ready = get(f"{serve.admin}/readyz")
+        assert status == 503
+        assert "a private key may not live in file: here" in ready["reasons"][0]
+        assert post(serve.inbound)[0] == 503
+
+
 def test_sighup_takes_up_a_new_configuration(workplace):
     with simulator(workplace), serving(workplace) as serve:
         config = workplace / "config.yaml"

@@ -201,7 +201,7 @@ class Rotation(RuleBasedStateMachine):
             kept = generations(self.folder)
             assert kept == list(self.replaced)[-KEPT:]
             for each in kept:
-                assert recall(self.folder, each + 1, each) == self.replaced[each]
+                assert recall(self.folder, self.written, each) == self.replaced[each]
         finally:
             self.runner.close()
             shutil.rmtree(self.folder)
@@ -369,9 +369,7 @@ class Rotation(RuleBasedStateMachine):
     def roll_back(self, number):
         there = [each for each in generations(self.folder) if each in self.replaced]
         if there:
-            earlier = recall(
-                self.folder, self.written.generation, there[-1 - number % len(there)]
-            )
+            earlier = recall(self.folder, self.written, there[-1 - number % len(there)])
             self.change(lambda it: changes.roll_back(it, earlier, self.time))
 
     @rule()

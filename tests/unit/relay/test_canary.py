@@ -16,7 +16,7 @@ from gateway.errors import (
 )
 from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.protocol import ReceivedResponse
-from gateway.relay.canary import CanaryWatch
+from gateway.relay.canary import ENOUGH, CanaryWatch
 from gateway.relay.routes import Call
 from tests import peer
 from tests.unit.relay.conftest import header
@@ -511,6 +511,59 @@ def test_a_new_generation_begins_anew_and_an_old_one_counts_no_more(scene, seen)
     seen.watch.course_of(second).evidence.canary.count(failed=False)
     assert seen.watch.course_of(first).evidence.canary.exchanges == 0
     assert seen.watch.course_of(second).evidence.canary.exchanges == 1
+
+
+def verified(seen, ring, share, count):
+    """Have exchanges of the canary verified while it signed this share."""
+    canary = replace(ring.canary, share=share)
+    for _ in range(count):
+        seen.watch.course_of(ring).judge_canary(ring, canary, failed=False, alone=True)
+
+
+def growing(scene, *steps):
+    ring = of_generation(scene, 1)
+    return replace(ring, canary=replace(ring.canary, steps=steps))
+
+
+def share_of(seen, ring):
+    return seen.watch.share_of(ring.canary, ring.generation)
+
+
+def test_a_share_grows_step_by_step_with_what_was_verified(scene, seen):
+    ring = growing(scene, 0.05, 0.25, 1.0)
+    assert share_of(seen, ring) == 0.05
+    verified(seen, ring, 0.05, ENOUGH - 1)
+    assert share_of(seen, ring) == 0.05
+    verified(seen, ring, 0.05, 1)
+    assert share_of(seen, ring) == 0.25
+    verified(seen, ring, 0.05, 100)
+    assert share_of(seen, ring) == 0.25
+    verified(seen, ring, 0.25, ENOUGH)
+    assert share_of(seen, ring) == 1.0
+
+
+def test_failures_are_no_evidence_to_grow(scene, seen):
+    ring = growing(scene, 0.5, 1.0)
+    canary = replace(ring.canary, share=0.5)
+    for _ in range(ENOUGH):
+        seen.watch.course_of(ring).judge_canary(ring, canary, failed=True, alone=False)
+    assert share_of(seen, ring) == 0.5
+
+
+def test_a_share_falls_by_schedule_alone(scene, seen):
+    assert share_of(seen, growing(scene, 0.5, 0.25)) == 0.25
+    assert share_of(seen, growing(scene, 0.5, 0.25, 1.0)) == 0.25
+
+
+def test_a_share_without_steps_is_as_it_is(scene, seen):
+    assert share_of(seen, of_generation(scene, 1)) == 1.0
+
+
+def test_what_was_verified_of_another_generation_is_no_evidence(scene, seen):
+    ring = growing(scene, 0.05, 0.25)
+    verified(seen, ring, 0.05, ENOUGH)
+    assert share_of(seen, replace(ring, generation=2)) == 0.05
+    assert share_of(seen, ring) == 0.25
 
 
 def test_a_halt_says_why_in_words():
