@@ -70,6 +70,7 @@ class ExchangeError(GatewayError):
     """An exchange ended without an answer that may be passed on.
 
     `retry_after_s`: when the same call may do better, where that is known.
+    `at_deadline`: whether the time that was given for it ran out.
     """
 
     code: ClassVar[str]
@@ -77,9 +78,16 @@ class ExchangeError(GatewayError):
     fault: ClassVar[Fault]
     outcome: Outcome
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        at_deadline: bool = False,
+    ) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.at_deadline = at_deadline
 
 
 # --- the caller's request is refused: nothing was sent -----------------------

@@ -74,8 +74,8 @@ class HttpUpstream:
             memory.keep(before)
             if not isinstance(error, TimeoutError):
                 raise
-            msg = f"No whole answer within the route's deadline of {timeout_s:g} s."
-            raise UpstreamTimeout(msg) from None
+            msg = "No whole answer came in time."
+            raise UpstreamTimeout(msg, at_deadline=True) from None
         finally:
             self._pool.give_back(connection)
 
@@ -83,8 +83,8 @@ class HttpUpstream:
         try:
             return await self._pool.take(deadline - self._loop.time())
         except TimeoutError:
-            msg = "No connection to AlipayHK within the route's deadline."
-            raise UpstreamUnavailable(msg) from None
+            msg = "No connection to AlipayHK could be made in time."
+            raise UpstreamUnavailable(msg, at_deadline=True) from None
 
     def _head(self, request: SignedMessage) -> bytes:
         draft = request.draft

@@ -57,7 +57,8 @@ class Delivery:
         self._patience = call.deadline
         self.memory = call.memory
         self.record = record
-        self._deadline = clock.monotonic() + route.timeout_s
+        self._started = clock.monotonic()
+        self._deadline = self._started + route.timeout_s
         if call.deadline is not None:
             self._deadline = min(self._deadline, call.deadline)
 
@@ -122,7 +123,7 @@ class Delivery:
         client, record = self.route.client, self.record
         started = self._clock.monotonic()
         if started >= self._deadline:
-            msg = "The caller's deadline passed before anything was sent."
+            msg = f"The deadline passed before anything was sent. {self._whose()}"
             raise Overloaded(msg)
         breaker = client.breaker
         with breaker.attempt(self._patience) if breaker else nullcontext():
@@ -133,6 +134,10 @@ class Delivery:
                     timeout_s=self._deadline - started,
                     memory=self.memory,
                 )
+            except ExchangeError as error:
+                if error.at_deadline:
+                    error.detail = f"{error.detail} {self._whose()}"
+                raise
             finally:
                 spent = self._clock.monotonic() - started
                 record.upstream_seconds = (record.upstream_seconds or 0.0) + spent
@@ -142,6 +147,16 @@ class Delivery:
         if (date := read_date(received.headers)) is not None:
             record.date_skew_s = (date - self._clock.now()).total_seconds()
         return received
+
+    def _whose(self) -> str:
+        """Say whose the deadline is, and what it left for the exchange."""
+        seconds = f"{max(self._deadline - self._started, 0.0):.1f} s"
+        if self._deadline == self._patience:
+            return (
+                "The deadline is the caller's own (Gateway-Timeout), which left "
+                f"{seconds}."
+            )
+        return f"The deadline is the route's (routes[].timeout_s), {seconds}."
 
     def _time(self) -> str:
         return format_time(self._clock.now(), self.route.client.zone)
