@@ -125,7 +125,7 @@ async def test_a_deadline_that_passes_while_connecting_is_not_sent():
         Server(None).running() as server,
         reaching(f"https://127.0.0.1:{server.port}") as upstream,
     ):
-        with pytest.raises(UpstreamUnavailable, match="deadline") as caught:
+        with pytest.raises(UpstreamUnavailable, match="in time") as caught:
             await send(upstream, 0.05)
     assert caught.value.outcome is Outcome.NOT_SENT
 
@@ -502,7 +502,7 @@ async def test_a_deadline_passes_also_while_a_large_body_is_not_taken():
     large = replace(peer.sent_request(), draft=replace(draft, body=b"x" * (16 << 20)))
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         async with reaching(f"http://127.0.0.1:{deaf.getsockname()[1]}") as upstream:
-            with pytest.raises(UpstreamTimeout, match="deadline") as caught:
+            with pytest.raises(UpstreamTimeout, match="in time") as caught:
                 await upstream.send(
                     large, timeout_s=0.2, memory=UNCOUNTED, on_write=lambda: None
                 )
