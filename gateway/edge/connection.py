@@ -553,7 +553,8 @@ class Connection(Paced):
     def on_body(self, piece: bytes) -> None:
         """Take a part of the body."""
         self._attributed += len(piece)
-        self._request.body.add(piece)
+        if self._parser is not None:
+            self._request.body.add(piece)
 
     def on_chunk_header(self) -> None:
         """Note that a chunk begins."""
@@ -721,8 +722,11 @@ class Connection(Paced):
         if self in self._server.connections:  # its caller may be gone, or cut off
             self._queue = self._server.idle
             self._queue[self] = self._loop.time()
-        held = [each.held for each in self._waiting if isinstance(each, Request)]
-        self.account.keep(self._loose + sum(held))
+        if request.body.is_whole:
+            request.body.drop()
+        else:
+            request.body.lose("Nobody reads it.")  # what still comes of it is not kept
+        self.account.release(request.head_bytes)
         if not self._answered:
             self.abort()
         elif self._ending:
@@ -760,8 +764,6 @@ class Connection(Paced):
             return
         if is_whole:
             self._parser = None  # what comes is thrown away
-        else:
-            request.body.lose("Nobody reads it.")
         self._part(sends_on=not (is_whole and self._reading))
 
     def _part(self, *, sends_on: bool) -> None:

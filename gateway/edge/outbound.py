@@ -134,10 +134,11 @@ class Outbound(Paced):
         while not answer.ended:
             if self._late:  # also while this waited for something else
                 raise TimeoutError
+            if self._paused:  # likewise
+                await self._read_on(deadline)
+                continue
             self._progress = self._loop.create_future()
             await self._progress
-            if self._paused:
-                await self._read_on(deadline)
         if (error := answer.take_error()) is not None:
             try:
                 raise error

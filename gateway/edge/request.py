@@ -7,10 +7,11 @@ credential. Most of them are not kept.
 
 import asyncio
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
 from typing import Final, NamedTuple, Protocol
 
 from gateway.access.admission import Account, Quota
@@ -307,6 +308,11 @@ class Pending:
         """Return how many bytes came per second."""
         return self.body.size / max(now - self.began, _YOUNG_S)
 
+    def cut(self, now: float) -> None:
+        """Have its time be over, if it is not yet."""
+        if not self.deadline.expired():
+            self.deadline.reschedule(now)
+
 
 class Arriving:
     """The requests that are not under way yet, and which of them gives way.
@@ -356,44 +362,54 @@ class Arriving:
         self.over = True
         for pending in self._pending:
             if not pending.body.is_whole:
-                pending.deadline.reschedule(asyncio.get_running_loop().time())
+                pending.cut(asyncio.get_running_loop().time())
 
     def make_room(self, caller: str, body: Body) -> bool:
-        """Have others give way until there is room. Return whether there is.
+        """Have others give way, if that makes room. Return whether there is.
 
         Args:
             caller: who sends it.
             body: what has just come, counted already.
         """
+        if not self._memory.is_over:
+            return True
         now = asyncio.get_running_loop().time()
-        while self._memory.is_over:
-            slowest = self._slowest(caller, body, now)
-            if slowest is None or slowest.body is body:
-                return False
-            slowest.gave_way = True
-            slowest.body.lose("It gave way to others.")
-            slowest.deadline.reschedule(now)
-        return True
+        giving_way = self._giving_way(caller, body, now)
+        for each in giving_way:
+            each.gave_way = True
+            each.body.lose("It gave way to others.")
+            each.cut(now)
+        return bool(giving_way)
 
-    def _slowest(self, caller: str, body: Body, now: float) -> Pending | None:
-        """Return what gives way next; None if that is what has just come."""
+    def _giving_way(self, caller: str, body: Body, now: float) -> list[Pending]:
+        """Return who gives way for a body; nobody where that is not enough."""
         held = Counter({caller: body.size})
-        there = [each for each in self._pending if each.body.size]
-        for each in there:
+        slow: defaultdict[str, list[Pending]] = defaultdict(list)
+        for each in self._pending:
             if each.body is not body:
                 held[each.caller] += each.body.size
-        most = max(held.values())
-        if held[caller] < most:
-            greedy = [each for each in there if held[each.caller] == most]
-        else:
-            greedy = [
-                each
-                for each in there
-                if each.caller == caller
-                and not each.body.is_whole
-                and now - each.began > _YOUNG_S
-            ]
-        return min(greedy, key=lambda each: each.rate(now), default=None)
+            if each.caller != caller or (
+                not each.body.is_whole and now - each.began > _YOUNG_S
+            ):
+                slow[each.caller].append(each)
+        greedy = [(-size, name != caller, name) for name, size in held.items()]
+        heapify(greedy)
+        ordered: set[str] = set()
+        found: list[Pending] = []
+        missing = self._memory.excess
+        while missing > 0:
+            size, is_other, name = greedy[0]
+            theirs = slow[name]
+            if name not in ordered:
+                ordered.add(name)
+                theirs.sort(key=lambda each: each.rate(now), reverse=True)
+            if not theirs or theirs[-1].body is body:
+                return []
+            slowest = theirs.pop()
+            found.append(slowest)
+            missing -= slowest.body.size
+            heapreplace(greedy, (size + slowest.body.size, is_other, name))
+        return found
 
 
 def credentials_of(request: Request) -> Credentials:
