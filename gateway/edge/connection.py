@@ -67,6 +67,11 @@ _LINE_ENDS_BYTES: Final = len("\r\n\r\n")
 
 _A_METHOD: Final = re.compile(rb"[A-Za-z]{1,20} /")
 
+_RTSP: Final = re.compile(rb"[A-Z]{1,20}+ ++[^ \r\n]{1,8190}+ ++RTSP/")
+"""A request line of RTSP, which the parser takes for HTTP and does not tell apart. One
+that comes in parts or behind another request is missed, and answered as HTTP: which it
+is but for that word, and what is sent on is the gateway's own."""
+
 _REASONS: Final = {
     "Content-Length can't be present with Transfer-Encoding": "it has a length "
     "(Content-Length) and chunks (Transfer-Encoding), of which a body has one",
@@ -132,6 +137,8 @@ class NotHttp(Exception):
         super().__init__(reason)
         self.status = status
 
+
+_OTHER_PROTOCOL: Final = "it is of another protocol, or another version of HTTP"
 
 _HEAD_TOO_LONG: Final = "its head is over inbound.max_header_bytes"
 
@@ -447,6 +454,8 @@ class Connection(Paced):
         if self._parser is None:
             return  # behind the last request, or what was malformed
         was_between, self._attributed = self._is_between, 0
+        if was_between and _RTSP.match(data):
+            self._refuse(NotHttp(_OTHER_PROTOCOL))
         try:
             self._feed(data)
         except HttpParserCallbackError as error:
@@ -613,7 +622,7 @@ class Connection(Paced):
         most = self._server.max_head_bytes()
         problem = None
         if version[0] != "1" or request.method in _NOT_OF_HTTP:
-            problem = NotHttp("it is of another protocol, or another version of HTTP")
+            problem = NotHttp(_OTHER_PROTOCOL)
         elif request.headers > _MOST_HEADERS:
             problem = NotHttp(f"it has over {_MOST_HEADERS} headers")
         elif line > min(_LINE_BYTES, most):
