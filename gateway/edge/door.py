@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.edge.connection import Connection, Server
 from gateway.edge.peers import peer_of, why_no_tls
+from gateway.edge.pieces import READ_BYTES
 
 BACKLOG: Final = 128
 
@@ -151,6 +152,8 @@ class Door:
             self._server.on_refused()
             connection.close()
             return
+        if self._tls is not None:  # which keeps whatever one read of the socket brings
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
         protocol = self._server()
         protocol.peer = peer_of(connection, address)
         self._server.beginning.add(protocol)
