@@ -112,12 +112,13 @@ async def test_what_is_held_over_the_limit_is_bounded_also_where_nobody_takes_it
         account.settle()
 
     reading = {each: asyncio.ensure_future(read(each)) for each in accounts}
+    await settle()
     while any(each.held for each in accounts):
-        await settle()
         untaken = [each for each in accounts if each.held and reading[each].done()]
         assert untaken, "all wait for each other"
         assert sum(each.held for each in untaken) <= 10 + 10 + 4
         untaken[0].keep(0)  # somebody takes one at last
+        await settle()
     assert (quota.taken, quota.waiting) == (0, 0)
 
 
