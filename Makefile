@@ -71,8 +71,8 @@ profile: .venv/bench ## show where the time of an exchange goes
 
 lock: .venv/check ## renew the locked dependencies of the container
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --generate-hashes --python-version 3.13 \
-	    --no-header --no-annotate --upgrade -o deploy/requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra pkcs11 --generate-hashes \
+	    --python-version 3.13 --no-header --no-annotate --upgrade -o deploy/requirements.lock
 	printf 'hatchling>=1.27\n' | $(BIN)/uv pip compile - --generate-hashes \
 	    --python-version 3.13 --no-header --no-annotate --upgrade -o deploy/build.lock
 
@@ -115,7 +115,7 @@ clean: ## remove what these targets made
 	@touch $@
 
 .venv/audit: .venv/run $(DEPS)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[audit]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[audit,pkcs11]'
 	@touch $@
 
 # The vendor's package pins an old cryptography, so it has an environment of its own.

@@ -106,6 +106,8 @@ class Gateway(Works):
             self._telemetry.metrics.expose,
             self._telemetry.inventory.page,
             lambda: self._plant.settings.admin.tokens,
+            hosts=lambda: frozenset(self._plant.settings.admin.hosts),
+            on_refused=self._telemetry.full("admin"),
         )
         server.on_handshake_failed = partial(self._telemetry.handshake_failed, "admin")
         return server

@@ -70,6 +70,8 @@ class ExchangeError(GatewayError):
     """An exchange ended without an answer that may be passed on.
 
     `retry_after_s`: when the same call may do better, where that is known.
+    `cause`: why AlipayHK could not be reached or did not answer, in a few words.
+    `at_deadline`: whether the time that was given for it ran out.
     """
 
     code: ClassVar[str]
@@ -77,9 +79,18 @@ class ExchangeError(GatewayError):
     fault: ClassVar[Fault]
     outcome: Outcome
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        cause: str | None = None,
+        at_deadline: bool = False,
+    ) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
+        self.cause = cause
+        self.at_deadline = at_deadline
 
 
 # --- the caller's request is refused: nothing was sent -----------------------
@@ -217,8 +228,13 @@ class UpstreamDisconnected(ExchangeError):
 
 
 class UntrustedAnswer(ExchangeError):
-    """AlipayHK, or something in its place, gave an answer that proves nothing."""
+    """AlipayHK, or something in its place, gave an answer that proves nothing.
 
+    `blames_key`: whether it was verified, and what is wrong with it is what happens
+    where AlipayHK encrypts to a key that we do not hold. It is told to no caller.
+    """
+
+    blames_key = False
     fault = Fault.PLATFORM
     outcome = Outcome.ANSWERED
 
@@ -252,10 +268,13 @@ class ClientIdMismatch(UntrustedAnswer):
 
 
 class ResponseStale(UntrustedAnswer):
-    """Response-Time is further from our clock than the tolerance."""
+    """Response-Time is too far from our clock, or the answer is an earlier one.
+
+    `skew_s`: by how much that time is ahead of our clock.
+    """
 
     code = "response_stale"
-    title = "The answer's time is too far from our clock"
+    title = "The answer is not of this moment"
 
     def __init__(self, detail: str, skew_s: float) -> None:
         super().__init__(detail)
@@ -282,11 +301,12 @@ class DecryptionFailed(UntrustedAnswer):
     code = "decryption_failed"
     title = "The answer could not be decrypted"
 
-    def __init__(self) -> None:
+    def __init__(self, *, blames_key: bool = False) -> None:
         super().__init__(
             "The answer's signature is valid, but its body does not decrypt with "
             "the keys held. Ask AlipayHK which of our public keys it encrypts to."
         )
+        self.blames_key = blames_key
 
 
 class EncryptionDowngraded(UntrustedAnswer):

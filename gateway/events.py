@@ -22,7 +22,7 @@ class ExchangeRecord:
     """What happened to one exchange.
 
     `vars` of it has what is known so far; all else is as its class says. So making one
-    sets a single attribute, not twenty-eight. What every exchange has comes first.
+    sets a single attribute, not twenty-nine. What every exchange has comes first.
 
     Attributes:
         code: `verified`, `refused` (an unsigned F or U) or a code of the errors.
@@ -42,6 +42,8 @@ class ExchangeRecord:
         verified_by: the platform's version that verified; None if none did.
         encrypted_to: the platform's version that the request was encrypted to.
         decrypted_by: the partner's version that decrypted the answer.
+        decryption_label: the keyVersion that the answer names for that, where it is
+            another one.
         clock_skew_s: Response-Time minus our clock, of a verified answer.
         date_skew_s: the Date header minus our clock, of any answer: to the second, and
             proved by nothing.
@@ -52,6 +54,7 @@ class ExchangeRecord:
         request_sha256: of the caller's body, where the audit log notes exchanges: set
             once the exchange has its place there.
         response_sha256: of the plain body of AlipayHK's answer, likewise.
+        cause: why AlipayHK could not be reached or gave no whole answer, in a few words.
         error: for internal errors: the exception's class and place, not its text.
         peer: where the request came from, if it ended as a problem.
     """
@@ -77,12 +80,14 @@ class ExchangeRecord:
     verified_by: str | None = None
     encrypted_to: str | None = None
     decrypted_by: str | None = None
+    decryption_label: str | None = None
     clock_skew_s: float | None = None
     date_skew_s: float | None = None
     tracer_id: str | None = None
     result_code: str | None = None
     request_sha256: str | None = None
     response_sha256: str | None = None
+    cause: str | None = None
     error: str | None = None
     peer: str | None = None
 
@@ -118,6 +123,7 @@ class ExchangeRecord:
             self.verified_by,
             self.encrypted_to,
             self.decrypted_by,
+            self.decryption_label is not None,
         )
 
     @property
@@ -290,3 +296,18 @@ class Tallies:
     def _is_over(self, tally: Tally, now: datetime | None) -> bool:
         # A clock that was set back must not hold a tally for as long.
         return now is None or not tally.began <= now < tally.began + self.every
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateInUse:
+    """A certificate that the gateway shows, trusts, or was shown by AlipayHK.
+
+    Attributes:
+        setting: where its file stands in the configuration, or who showed it.
+        name: its subject.
+        not_after: when it expires.
+    """
+
+    setting: str
+    name: str
+    not_after: datetime

@@ -12,8 +12,6 @@ import resource
 import sys
 from typing import Final
 
-from cryptography.hazmat.backends.openssl import backend
-
 from gateway.errors import SetupError
 
 _OPENSSL_AT_LEAST: Final = (3, 2)
@@ -21,11 +19,14 @@ _PR_SET_DUMPABLE: Final = 4
 
 
 def check_libraries() -> None:
-    """Pass if what decrypts is fit for it.
+    """Check that what decrypts is fit for it.
 
     Raises:
         SetupError: a library is not; the text says which and what to install.
     """
+    # Not at the top: a command that needs no cryptography does not wait for it.
+    from cryptography.hazmat.backends.openssl import backend  # noqa: PLC0415
+
     text = backend.openssl_version_text()
     found = re.match(r"OpenSSL (\d+)\.(\d+)", text)
     if found is None or (int(found[1]), int(found[2])) < _OPENSSL_AT_LEAST:

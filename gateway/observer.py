@@ -1,21 +1,25 @@
 """What happens, handed to the metrics, to the log and to the audit log."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Final, TextIO
 
 from gateway.audit.trail import Audit, NoAudit
 from gateway.config import Settings
-from gateway.events import CanaryHalt, ExchangeRecord, Kind, Tally
+from gateway.events import CanaryHalt, CertificateInUse, ExchangeRecord, Kind, Tally
 from gateway.keys.keyring import Keyring
 from gateway.plant import CLOCK
 from gateway.relay.breaker import BreakerState
 from gateway.telemetry.answers import AnswerWatch
 from gateway.telemetry.audit import facts_of
+from gateway.telemetry.certificates import CertificateEnds
 from gateway.telemetry.clocks import ClockWatch
+from gateway.telemetry.crowding import FullListener
 from gateway.telemetry.floods import Flood
 from gateway.telemetry.inventory import Inventory
+from gateway.telemetry.labels import LabelWatch
 from gateway.telemetry.lines import text_of
 from gateway.telemetry.log import EventLog, ExchangeLog, exchange_line
 from gateway.telemetry.metrics import Metrics, Series
@@ -51,8 +55,10 @@ class Telemetry:
         self.answers = AnswerWatch(
             self.events.event, self.metrics.unverified_in_a_row, CLOCK.monotonic
         )
+        self.labels = LabelWatch(self.events.event)
         self.inventory = Inventory(CLOCK.now, self.events.event)
         self.metrics.watch_keys(self.inventory.figures)
+        self.certificates = CertificateEnds(CLOCK.now, self.events.event)
         self.audit: Audit = NoAudit()
         self._exchanges = ExchangeLog(
             stdout, CLOCK.now, dropped("stdout"), self._log_problem
@@ -77,6 +83,18 @@ class Telemetry:
         self.inventory.use({each.name: each.cryptoperiod for each in clients})
         self.metrics.keep({each.name for each in clients})
         self.reach.keep({each.name for each in clients})
+        self.labels.keep({each.name for each in clients})
+
+    def watch_certificates(self, read: Callable[[], list[CertificateInUse]]) -> None:
+        """Take the certificates in use from this function, whenever they are wanted."""
+        self.certificates.read = read
+        self.metrics.watch_certificates(read)
+
+    def full(self, listener: str) -> FullListener:
+        """Return what notes each connection that this listener has no room for."""
+        return FullListener(
+            listener, self.metrics.connection_refused, self.events.event
+        )
 
     def __call__(self, record: ExchangeRecord) -> None:
         """Note a finished exchange, with all others of this turn of the loop.
@@ -105,6 +123,7 @@ class Telemetry:
                 self.clocks(record)
                 self.reach(record)
                 self.answers(record)
+                self.labels(record)
                 self.inventory.usage.count(used, now)
             except Exception as error:  # noqa: BLE001 - whatever it is
                 self._tell_defect(error)
@@ -259,10 +278,13 @@ class Telemetry:
         )
         self.audit.note("canary_halt_not_kept", client=client, reason=reason)
 
-    def breaker_changed(self, client: str, state: BreakerState) -> None:
-        """Note that a client's breaker opened, is probing, or closed."""
+    def breaker_changed(
+        self, client: str, state: BreakerState, cause: str | None = None
+    ) -> None:
+        """Note that a client's breaker opened, and why, is probing, or closed."""
         self.metrics.breaker_changed(client, state)
-        self.events.event(f"breaker_{state.name.lower()}", client=client)
+        why = {} if cause is None else {"cause": cause}
+        self.events.event(f"breaker_{state.name.lower()}", client=client, **why)
 
     def breaker_stands(self, client: str, state: BreakerState) -> None:
         """Note where the breaker stands that a client has from now on."""

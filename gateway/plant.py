@@ -6,6 +6,7 @@ real entropy are bound here and nowhere else.
 
 import asyncio
 import os
+import sys
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -20,18 +21,23 @@ from gateway.access.rates import Rate
 from gateway.audit.file import AuditFile
 from gateway.audit.opening import seal_of
 from gateway.config import Encryption, ListenerTls, Settings
+from gateway.edge.certificates import ShownChain
 from gateway.edge.dial import Dial
 from gateway.edge.inbound import Service
 from gateway.edge.request import Bounds
+from gateway.edge.resolver import Resolver
 from gateway.edge.tls import Certificates, CertificatesListener
 from gateway.edge.upstream import HttpUpstream
 from gateway.errors import SetupError
+from gateway.events import CertificateInUse
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.homes import Homes
 from gateway.keys.store import KeyringListener, KeyStore
-from gateway.preflight import client_tls, lacks, listener_tls
+from gateway.preflight import certificates_of, client_tls, lacks, listener_tls
 from gateway.relay.breaker import Breaker, BreakerSettings, BreakerState
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
+from gateway.relay.replay import ReplayGuard
 from gateway.relay.routes import Client, Route, Routes
 from gateway.relay.selftest import self_test
 from gateway.wayback import CanaryListener, WayBack
@@ -65,8 +71,10 @@ ENTROPY: Final = os.urandom
 class PlantListener(KeyringListener, CertificatesListener, CanaryListener, Protocol):
     """Is told what happens in a plant beside its exchanges."""
 
-    def breaker_changed(self, client: str, state: BreakerState) -> None:
-        """Note that a client's breaker opened, is probing, or closed."""
+    def breaker_changed(
+        self, client: str, state: BreakerState, cause: str | None
+    ) -> None:
+        """Note that a client's breaker opened, and why, is probing, or closed."""
         ...
 
     def breaker_stands(self, client: str, state: BreakerState) -> None:
@@ -83,6 +91,7 @@ class Plant:
         listener: is told of keyrings, certificates, canaries and breakers.
         before: the plant that this one is to replace. No keyring may be older than
             the one it uses, and the listener hears nothing until `tell`.
+        lots: decide which exchanges fall to a canary; they outlive the plant.
         new_bucket: makes the buckets of callers' rates, where several processes
             share them.
     """
@@ -94,12 +103,15 @@ class Plant:
         listener: PlantListener,
         before: "Plant | None" = None,
         *,
+        lots: Lots,
         new_bucket: NewBucket | None = None,
     ) -> None:
         self.settings = settings
+        self._lots = lots
         self.policy: Policy | None = None
         self.inbound_tls: Certificates | None = None
         self.admin_tls: Certificates | None = None
+        self.resolver: Resolver = before.resolver if before else Resolver()
         self._listener = listener
         self._policy_before = before.policy if before else None
         self._new_bucket = new_bucket
@@ -116,19 +128,29 @@ class Plant:
         self._stores = {
             client.name: KeyStore(
                 client.name,
-                KeyringFolder(client.keyring, homes),
+                KeyringFolder(client.keyring, homes.only(settings.keys.homes)),
                 partial(self_test, entropy=ENTROPY),
                 listener,
                 now=CLOCK.now,
                 at_least=before.generation(client) if before else 0,
                 halted=self._ways_back[client.name].reason,
+                canary_share=self._ways_back[client.name].watch.share_of,
                 quiet=before is not None,
             )
+            for client in settings.clients
+        }
+        self._shown = {
+            client.name: (before.shown(client) if before else None)
+            or ShownChain(f"client {client.name}: upstream")
             for client in settings.clients
         }
         self._breakers = {
             client.name: (before.breaker(client) if before else None)
             or self._breaker(client)
+            for client in settings.clients
+        }
+        self._replays = {
+            client.name: (before.replays(client) if before else None) or ReplayGuard()
             for client in settings.clients
         }
         self._watching: list[asyncio.Task[None]] = []
@@ -216,6 +238,26 @@ class Plant:
                 return self._breakers[each.name]
         return None
 
+    def shown(self, client: config.Client) -> ShownChain | None:
+        """Give what the same client's same host showed of itself; else None."""
+        for each in self.settings.clients:
+            if (each.name, each.upstream) == (client.name, client.upstream):
+                return self._shown[each.name]
+        return None
+
+    def certificates(self) -> list[CertificateInUse]:
+        """Return the certificates that are in use, those of AlipayHK included."""
+        files = [each.in_use for each in self._certificates.values()]
+        shown = [each.in_use for each in self._shown.values()]
+        return [certificate for each in files + shown for certificate in each]
+
+    def replays(self, client: config.Client) -> ReplayGuard | None:
+        """Return what the same client learned of the same host's answers, else None."""
+        for each in self.settings.clients:
+            if (each.name, each.upstream) == (client.name, client.upstream):
+                return self._replays[each.name]
+        return None
+
     def reasons(self) -> list[str]:
         """Give why exchanges of some client cannot be carried out."""
         return [
@@ -242,7 +284,17 @@ class Plant:
             for setting, each in self._certificates.items()
             if each.problem is not None
         ]
-        return rings + self._halted() + certificates
+        return rings + self._halted() + certificates + self._refused_by_others()
+
+    def _refused_by_others(self) -> list[str]:
+        if sys.version_info >= (3, 13):
+            return []
+        return [
+            f"client {name}: upstream: Python 3.13 and later refuse its certificate: "
+            f"{'; '.join(shown.lacks)}"
+            for name, shown in self._shown.items()
+            if shown.lacks
+        ]
 
     def _halted(self) -> list[str]:
         rings = [(name, store.ring) for name, store in self._stores.items()]
@@ -302,7 +354,12 @@ class Plant:
             inbound.body_timeout_s,
             inbound.write_timeout_s,
         )
-        return Service(self.policy, Relay(CLOCK, ENTROPY), bounds)
+        return Service(
+            self.policy,
+            Relay(CLOCK, ENTROPY, self._lots),
+            bounds,
+            frozenset(inbound.hosts),
+        )
 
     def _policy(self, routes: list[Route]) -> Policy:
         # Not kept: a chain of plants would keep the keys of all of them.
@@ -331,6 +388,11 @@ class Plant:
             (tls.certificate, tls.private_key, tls.client_ca),
             partial(listener_tls, setting, tls, required=required),
             self._listener,
+            partial(
+                certificates_of,
+                setting,
+                {"certificate": tls.certificate, "client_ca": tls.client_ca},
+            ),
         )
         self._certificates[setting] = certificates
         return certificates
@@ -339,7 +401,15 @@ class Plant:
         setting = f"client {each.name}: tls"
         files = (each.tls.ca_file, each.tls.certificate, each.tls.private_key)
         certificates = Certificates(
-            setting, files, partial(client_tls, setting, each.tls), self._listener
+            setting,
+            files,
+            partial(client_tls, setting, each.tls),
+            self._listener,
+            partial(
+                certificates_of,
+                setting,
+                {"ca_file": each.tls.ca_file, "certificate": each.tls.certificate},
+            ),
         )
         self._certificates[setting] = certificates
         upstream = HttpUpstream(
@@ -348,9 +418,13 @@ class Plant:
                 tls=certificates.context,
                 connect_timeout_s=each.connect_timeout_s,
                 public_only=each.public_addresses_only,
+                resolver=self.resolver,
+                shown=self._shown[each.name],
             ),
             max_response_bytes=each.max_response_bytes,
             first_byte_timeout_s=each.first_byte_timeout_s,
+            max_connection_age_s=each.max_connection_age_s,
+            entropy=ENTROPY,
         )
         stack.callback(upstream.close)
         return Client(
@@ -367,6 +441,7 @@ class Plant:
             each.retries,
             each.signature_refusal_codes,
             self._ways_back[each.name].watch,
+            self._replays[each.name],
         )
 
     def _breaker(self, client: config.Client) -> Breaker:

@@ -8,17 +8,19 @@ import asyncio
 import re
 import ssl
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway import config
 from gateway.audit.opening import flaw_of, seal_of
 from gateway.config import ListenerTls, Settings, Tls
 from gateway.documents import Document, DocumentError, Problem
+from gateway.edge.certificates import certificates_in, day_of, in_use
 from gateway.edge.tls import client_context, server_context
 from gateway.errors import AuditError, KeyringError, SetupError
+from gateway.events import CertificateInUse
 from gateway.keys.backends.access import Others, check_file, read_key_file
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.backends.homes import Homes
@@ -26,6 +28,7 @@ from gateway.keys.backends.pem import FILES
 from gateway.keys.keyring import Keyring
 from gateway.relay.selftest import self_test
 
+_Made = TypeVar("_Made")
 _ENCRYPTED: Final = re.compile(rb"BEGIN ENCRYPTED|Proc-Type: *4, *ENCRYPTED")
 _HIDDEN: Final = (
     "it is encrypted with a passphrase, and nobody is there to type it; an "
@@ -51,13 +54,17 @@ async def check(
         homes: where private keys may live.
     """
     problems = [*document.problems]
+    homes = homes.only(config.key_homes_of(document))
     for files in config.files_of(document):
         problems += await _keyring_problems(document, files, entropy, now, homes)
-        for key, reason in _client_flaws(files.tls):
+        tls = files.tls
+        expired = _expired(tls.certificate, ("ca_file", tls.ca_file), now)
+        for key, reason in (*_client_flaws(tls), *expired):
             place = (*files.place, "tls", key)
             problems.append(document.problem(place, reason))
-    for section, tls in config.listeners_of(document):
-        for key, reason in _listener_flaws(tls):
+    for section, of in config.listeners_of(document):
+        expired = _expired(of.certificate, ("client_ca", of.client_ca), now)
+        for key, reason in (*_listener_flaws(of), *expired):
             problems.append(document.problem((section, "tls", key), reason))
     for key, reason in _audit_flaws(config.audit_of(document)):
         problems.append(document.problem(("audit", key), reason))
@@ -103,6 +110,26 @@ def listener_tls(setting: str, tls: ListenerTls, *, required: bool) -> ssl.SSLCo
             tls.certificate, tls.private_key, tls.client_ca, required=required
         ),
     )
+
+
+def certificates_of(
+    setting: str, files: Mapping[str, Path | None]
+) -> list[CertificateInUse]:
+    """Return the certificates in TLS files, without those that cannot be read.
+
+    Args:
+        setting: where the files stand in the configuration.
+        files: by their keys there.
+
+    Raises:
+        SetupError: a file has gone.
+    """
+    found = []
+    for key, file in files.items():
+        if file is not None:
+            data = _made(setting, file.read_bytes)
+            found += in_use(f"{setting}.{key}", certificates_in(data))
+    return found
 
 
 def lacks(ring: Keyring, *, encrypts: bool) -> list[str]:
@@ -181,8 +208,28 @@ def _pair_flaws(
         yield "certificate", reason
 
 
-def _made(setting: str, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """Make a context of files that were good a moment ago: they may have changed."""
+def _expired(
+    certificate: Path | None, authorities: tuple[str, Path | None], now: datetime
+) -> Iterator[tuple[str, str]]:
+    """Find certificates past their end: our own, or all authorities of a file."""
+    key, file = authorities
+    for each in _certificates_in(certificate)[:1]:
+        if each.not_after <= now:
+            yield "certificate", f"{each.name} has expired on {day_of(each.not_after)}"
+    ends = [each.not_after for each in _certificates_in(file)]
+    if ends and max(ends) <= now:
+        yield key, f"its last authority has expired on {day_of(max(ends))}"
+
+
+def _certificates_in(file: Path | None) -> list[CertificateInUse]:
+    """Return the certificates in a file; none if it cannot be read, as others tell."""
+    if file is None or _refusal(file, Path.read_bytes):
+        return []
+    return in_use("", certificates_in(file.read_bytes()))
+
+
+def _made(setting: str, make: Callable[[], _Made]) -> _Made:
+    """Make something of files that were good a moment ago: they may have changed."""
     try:
         return make()
     except OSError as error:

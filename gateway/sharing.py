@@ -31,7 +31,9 @@ _DIGEST_BYTES: Final = 32
 _MOST_PINS: Final = 64
 """Refused PINs that are known; with one more, the oldest may be tried again."""
 
-_BYTES: Final = _PINS + (1 + _MOST_PINS) * _DIGEST_BYTES
+_SECRET_AT: Final = _PINS + (1 + _MOST_PINS) * _DIGEST_BYTES
+_SECRET_BYTES: Final = 32
+_BYTES: Final = _SECRET_AT + _SECRET_BYTES
 _TOKENS: Final = 64
 """Locks for tokens, by their hash. They are of bytes behind the memory."""
 
@@ -81,6 +83,8 @@ def part_of(settings: Settings, workers: int) -> Settings:
 class Memory:
     """Memory that several processes have mapped: buckets, then a number for each worker.
 
+    Behind them is a secret, by which all of them draw the same lots.
+
     Args:
         descriptor: of the memory; closed with this.
     """
@@ -90,11 +94,22 @@ class Memory:
         self.mapped = mmap.mmap(descriptor, _BYTES)
 
     @classmethod
-    def new(cls) -> Self:
-        """Make such memory. It is gone with the last process that has it."""
+    def new(cls, entropy: Callable[[int], bytes]) -> Self:
+        """Make such memory. It is gone with the last process that has it.
+
+        Args:
+            entropy: gives so many random bytes.
+        """
         descriptor = os.memfd_create("gateway")
         os.ftruncate(descriptor, _BYTES)
-        return cls(descriptor)
+        memory = cls(descriptor)
+        memory.mapped[_SECRET_AT:] = entropy(_SECRET_BYTES)
+        return memory
+
+    @property
+    def secret(self) -> bytes:
+        """32 random bytes that are the same in each process."""
+        return self.mapped[_SECRET_AT:]
 
     def close(self) -> None:
         """Let go of it."""

@@ -4,6 +4,7 @@ Scalars stay text, variables are put in, and what cannot be read is told in word
 operators. What the tree must hold is for `gateway.documents`.
 """
 
+import itertools
 import re
 import stat
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,8 @@ UNKNOWN: Final = object()
 """In place of a text whose variable is not set: no mistake but that one is told."""
 
 _VARIABLE: Final = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\$\{")
+_BRACED: Final = re.compile(r"\$\{([^{}\r\n]*)\}")
+_PRIVATE_USE: Final = range(0xE000, 0xF900)
 _QUOTED: Final = re.compile(r"'[^']*'")
 _SIGN: Final = re.compile(r"'(?:.|\\.|<[a-z ]+>)'")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -154,6 +157,7 @@ class Reader:
         self._environment = environment
         self._lines: dict[Location, int] = {(): 1}
         self._nodes: set[yaml.Node] = set()
+        self._braces: dict[int, str] = {}
 
     def read(self, remedy: str) -> Tree:
         """Give the tree.
@@ -164,7 +168,10 @@ class Reader:
         Raises:
             DocumentError: the file cannot be read, or is not YAML.
         """
-        node = self._node(self._text(self._data(remedy)))
+        text = self._text(self._data(remedy))
+        if self._environment is not None:
+            text = self._with_plain_variables(text)
+        node = self._node(text)
         return {} if node is None else self._value(node, ())
 
     def _data(self, remedy: str) -> bytes:
@@ -190,6 +197,20 @@ class Reader:
             line = len(_LINE_END.findall(data, 0, error.start)) + 1
             message = "is not UTF-8 text; save it as UTF-8"
             raise self._refused(line, message) from None
+
+    def _with_plain_variables(self, text: str) -> str:
+        """Replace the braces of `${NAME}`, which end a plain scalar in flow style.
+
+        Two characters that the text does not have stand in for them until the scalars
+        are read (`_braces`); lines and columns stay.
+        """
+        unused = (chr(each) for each in _PRIVATE_USE if chr(each) not in text)
+        pair = [*itertools.islice(unused, 2)]
+        if len(pair) < 2:  # then such a variable has to be quoted
+            return text
+        opening, closing = pair
+        self._braces = str.maketrans({opening: "{", closing: "}"})
+        return _BRACED.sub(lambda found: f"${opening}{found[1]}{closing}", text)
 
     def _node(self, text: str) -> yaml.Node | None:
         try:
@@ -253,7 +274,7 @@ class Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._stop(location, "a key here is not plain text")
-            key = str(key_node.value)
+            key = str(key_node.value).translate(self._braces)
             place = (*location, key)
             self._lines[place] = key_node.start_mark.line + 1
             value = self._value(value_node, place)
@@ -266,7 +287,7 @@ class Reader:
         return tree
 
     def _scalar(self, node: yaml.ScalarNode, location: Location) -> Tree:
-        text, found = str(node.value), len(self.findings)
+        text, found = node.value.translate(self._braces), len(self.findings)
         if node.style is None and text in _NULLS:
             return None
         if self._environment is not None:

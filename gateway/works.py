@@ -6,7 +6,6 @@ what is to be read here and in `gateway.plant`.
 
 import asyncio
 import contextlib
-import os
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -25,12 +24,15 @@ from gateway.config import Listen, Settings, UnixAddress, digest_of, policy_chan
 from gateway.edge.connection import Server
 from gateway.edge.inbound import Inbound, Service
 from gateway.edge.listener import Listener
+from gateway.edge.reasons import reason_of
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
+from gateway.events import CertificateInUse
 from gateway.keys.backends.known import known_homes
 from gateway.keys.backends.pkcs11.pins import Refusals
 from gateway.observer import Telemetry
 from gateway.plant import CLOCK, ENTROPY, Plant, audit_file
+from gateway.relay.lots import Lots
 from gateway.telemetry.audit import AuditWatch
 from gateway.telemetry.process import gateway_version
 
@@ -53,6 +55,7 @@ class Works(ABC):
         new_bucket: makes the bucket of a caller's rate, where it is not this
             process's own.
         refusals: the PINs that tokens refused, where they are not this process's own.
+        lots: of exchanges, where other processes draw the same.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Works(ABC):
         environment: Mapping[str, str] = NO_VARIABLES,
         new_bucket: NewBucket | None = None,
         refusals: Refusals | None = None,
+        lots: Lots | None = None,
     ) -> None:
         self._homes = known_homes(
             environment,
@@ -74,7 +78,16 @@ class Works(ABC):
         self._trail = trail_of(settings, telemetry)
         self._memory = Quota(settings.room_for_bodies)
         self._new_bucket = new_bucket
-        self._plants = [Plant(settings, self._homes, telemetry, new_bucket=new_bucket)]
+        self._lots = lots or Lots(ENTROPY(32))
+        self._plants = [
+            Plant(
+                settings,
+                self._homes,
+                telemetry,
+                lots=self._lots,
+                new_bucket=new_bucket,
+            )
+        ]
         self._admission = Admission(self._plant.limits)
         self._stopping = asyncio.Event()
         self._cutting = asyncio.Event()
@@ -135,6 +148,7 @@ class Works(ABC):
             + self._telemetry.inventory.warnings()
             + self._telemetry.answers.warnings()
             + self._telemetry.log_problems()
+            + self._telemetry.certificates.warnings()
             + audit_problems(self._trail, required=False)
         )
 
@@ -154,6 +168,7 @@ class Works(ABC):
             self._homes,
             self._telemetry,
             self._plant,
+            lots=self._lots,
             new_bucket=self._new_bucket,
         )
         try:
@@ -220,10 +235,11 @@ class Works(ABC):
             inbound.handle,
             inbound.refuse,
             max_connections=settings.inbound.max_connections,
+            head_s=settings.inbound.head_timeout_s,
             idle_s=settings.inbound.idle_timeout_s,
             max_head_bytes=lambda: inbound.max_head_bytes,
             memory=self._memory,
-            on_refused=self._telemetry.metrics.connection_refused,
+            on_refused=self._telemetry.full("inbound"),
         )
         server.on_handshake_failed = partial(
             self._telemetry.handshake_failed, "inbound"
@@ -258,10 +274,18 @@ class Works(ABC):
             buffered_bytes=lambda: self._memory.taken,
             connections=lambda: server.open,
         )
+        self._telemetry.watch_certificates(self._certificates)
+
+    def _certificates(self) -> list[CertificateInUse]:
+        return self._plant.certificates()
 
     def _meanwhile(self) -> list[Coroutine[None, None, None]]:
         """Give what goes on until the gateway is stopped."""
-        return [self._telemetry.inventory.watch(CLOCK.sleep), self._homes.watch()]
+        return [
+            self._telemetry.inventory.watch(CLOCK.sleep),
+            self._telemetry.certificates.watch(CLOCK.sleep),
+            self._homes.watch(),
+        ]
 
     async def _until_stopped(self) -> None:
         until_then = [self._tasks.create_task(each) for each in self._meanwhile()]
@@ -431,7 +455,7 @@ def check_fixed(before: Settings, settings: Settings) -> None:
     if _fixed(settings) != _fixed(before):
         msg = (
             "inbound.listen, admin.listen, whether they have tls, max_connections, "
-            "idle_timeout_s, workers and audit change only at a restart"
+            "head_timeout_s, idle_timeout_s, workers and audit change only at a restart"
         )
         raise SetupError(msg)
 
@@ -461,9 +485,8 @@ def tell_loop_errors(telemetry: Telemetry) -> None:
     def tell(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         name = type(error).__name__
-        number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number else None
-        known = errors.setdefault(f"{name} {number}", _Repeated())
+        reason = reason_of(error) if isinstance(error, OSError) else None
+        known = errors.setdefault(f"{name} {reason}", _Repeated())
         known.untold += 1
         if loop.time() >= known.quiet_until:
             telemetry.events.event(
@@ -488,7 +511,8 @@ def _fixed(settings: Settings) -> tuple[object, ...]:
     inbound, admin = settings.inbound, settings.admin
     return (
         *(inbound.listen, inbound.tls is None, inbound.max_connections),
-        *(inbound.idle_timeout_s, admin.listen, admin.tls is None),
+        *(inbound.head_timeout_s, inbound.idle_timeout_s),
+        *(admin.listen, admin.tls is None),
         *(settings.workers, settings.audit),
     )
 

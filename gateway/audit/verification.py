@@ -62,8 +62,9 @@ class Report:
     """What was found.
 
     Attributes:
-        last: the last line that is as it was written.
-        lines: how many were looked at and are good.
+        last: the last line that holds: it is as it was written, and signed for.
+        lines: how many hold, all of them before the first that does not.
+        checkpoints: how many of those are checkpoints.
         fault: the first that is not; None where all are.
         notes: what is no fault, and a reader should know of.
     """
@@ -97,6 +98,14 @@ def verify(
     return walk.report
 
 
+class _Count(NamedTuple):
+    """The lines that hold, up to one of them."""
+
+    last: Link
+    lines: int
+    checkpoints: int
+
+
 class _Walk:
     def __init__(
         self,
@@ -114,8 +123,15 @@ class _Walk:
         self._place: Place | None = None
         self._torn: tuple[Place, bytes] | None = None
         self._unsigned: Fault | None = None
+        self._before = self._signed = _Count(after, 0, 0)
 
     def run(self) -> Fault | None:
+        fault = self._first_fault()
+        if self._unsigned is not None:
+            self._go_back(self._signed)
+        return fault
+
+    def _first_fault(self) -> Fault | None:
         after = self.report.last
         if after.seq >= self._head.seq and after != self._head:
             text = f"is the signed end, and {after} was to come before it"
@@ -144,6 +160,8 @@ class _Walk:
     def _take(self, place: Place, record: Record) -> Fault | None:
         """Go on to a line that fits, and see whether it is the one it should be."""
         seq = record.link.seq
+        report = self.report
+        self._before = _Count(report.last, report.lines, report.checkpoints)
         if seq == self._head.seq and record.link != self._head:
             return Fault(Kind.CHANGED, place, seq, "is not the line that was signed")
         if self._expected.pop(seq, record.link.hash) != record.link.hash:
@@ -161,6 +179,7 @@ class _Walk:
                 "sign, or somebody else added it"
             )
             self._unsigned = Fault(Kind.UNSIGNED, place, seq, text)
+            self._signed = self._before
         self.report.last, self._place = record.link, place
         self.report.lines += 1
         return None
@@ -175,6 +194,11 @@ class _Walk:
         if self._expected:
             return self._cut_off(max(self._expected))
         return self._unsigned
+
+    def _go_back(self, count: "_Count") -> None:
+        """Take back the count of lines that turn out not to hold."""
+        report = self.report
+        report.last, report.lines, report.checkpoints = count
 
     def _cut_off(self, until: int) -> Fault:
         last = self.report.last.seq
@@ -201,6 +225,7 @@ class _Walk:
         if record.link.seq == wanted:
             proved = after.previous if after else self._proved(wanted)
             if proved == record.link.hash and self._place is not None:
+                self._go_back(self._before)
                 return Fault(Kind.CHANGED, self._place, last.seq, "was changed")
             return Fault(Kind.CHANGED, place, wanted, "was changed")
         rest = {each.link.seq for each in chain([after], following) if each}

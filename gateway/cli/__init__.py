@@ -23,7 +23,7 @@ _COMMANDS: Final = {
     "check": "validate the configuration and the keys without serving",
     "simulate": "run a simulator of AlipayHK, for development and tests",
     "callers": "the services that may call: new makes a token for one",
-    "audit": "the audit log: verify it, print its end, make its key",
+    "audit": "the audit log: show it, verify it, print its end, make its key",
     "keys": "the life of keys: generate, import, list, public, activate, ...",
     "sign": "sign a message from a file or standard input",
     "verify": "verify a captured message, and name what is wrong with it",

@@ -13,22 +13,42 @@ from gateway.cli.options import add_config, add_json, environment, path
 from gateway.errors import AuditError
 
 
-def add_log(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that name a log and the key that signs it."""
+def add_file(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that name a log."""
     parser.add_argument(
         "--file",
         type=path,
         metavar="FILE",
         help="the log; older segments lie beside it (default: audit.file)",
     )
+    add_config(parser)
+    add_json(parser)
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that name a log and the key that signs it."""
+    add_file(parser)
     parser.add_argument(
         "--key",
         type=path,
         metavar="PEM",
         help="the public audit key, or the private one (default: audit.key)",
     )
-    add_config(parser)
-    add_json(parser)
+
+
+def file_of(arguments: argparse.Namespace) -> Path:
+    """Return the log that is meant.
+
+    Raises:
+        UsageError: nothing names one.
+        AuditError: its folder is not there.
+        DocumentError: the configuration cannot be read.
+    """
+    file: Path = arguments.file or _configured(arguments.config).file
+    if not file.parent.is_dir():
+        msg = f"{file}: there is no folder {file.parent}"
+        raise AuditError(msg)
+    return file
 
 
 def log_of(arguments: argparse.Namespace) -> tuple[Path, Inspector]:
@@ -39,15 +59,8 @@ def log_of(arguments: argparse.Namespace) -> tuple[Path, Inspector]:
         AuditError: the key cannot be used.
         DocumentError: the configuration cannot be read.
     """
-    file: Path | None = arguments.file
-    key: Path | None = arguments.key
-    if file is None or key is None:
-        configured = _configured(arguments.config)
-        file, key = file or configured.file, key or configured.key
-    if not file.parent.is_dir():
-        msg = f"{file}: there is no folder {file.parent}"
-        raise AuditError(msg)
-    return file, inspector_of(key)
+    file = file_of(arguments)
+    return file, inspector_of(arguments.key or _configured(arguments.config).key)
 
 
 def head_of(log: Path, data: bytes | None, inspector: Inspector) -> Head:

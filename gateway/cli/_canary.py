@@ -11,12 +11,20 @@ from typing import Final
 from gateway.cli import UsageError
 from gateway.cli._ring import clock
 from gateway.cli._times import duration
-from gateway.keys.backends.halts import halt_reason
-from gateway.keys.changes import Change, Which, start_canary
+from gateway.errors import KeyringError
+from gateway.keys.backends.halts import halt_reason, read_halt
+from gateway.keys.changes import Change, Party, Which, find, start_canary
 from gateway.keys.keyring import Keyring
-from gateway.keys.manifest import Entry, Manifest, Share, format_moment
-from gateway.keys.model import KeyState
+from gateway.keys.manifest import (
+    CANARY_STATES,
+    Entry,
+    Manifest,
+    Share,
+    format_moment,
+)
+from gateway.keys.model import KeyState, Use
 from gateway.keys.schedule import share_at
+from gateway.relay.canary import ENOUGH
 
 _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?)%?")
 
@@ -73,15 +81,45 @@ def told(change: Change, ring: Keyring, now: datetime) -> Iterator[str]:
     """Say what a change means for a canary, if it means anything."""
     before = change.before.canary if change.before else ()
     steps = change.after.canary
-    if before and not steps and change.after.state is KeyState.PRE_ACTIVE:
+    if before and not steps and change.after.state in CANARY_STATES:
         yield "no longer a canary; it signs nothing"
     if steps and steps != before:
+        if change.after.state is KeyState.DEACTIVATED:
+            yield _was_active(change.after)
         for step in steps:
             when = "now" if step.at <= now else format_moment(step.at)
             yield f"signs {step.share:g} % of the exchanges from {when} on"
         if ring.active_signer is not None:
             earlier = ring.active_signer.public.version
             yield f"version {earlier} signs the rest, and all if AlipayHK refuses it"
+
+
+def _was_active(entry: Entry) -> str:
+    since = entry.deactivated
+    when = "" if since is None else f" at {format_moment(since)}"
+    return f"was active before, and deactivated{when}: it signs again"
+
+
+def check_not_halted(
+    folder: Path, manifest: Manifest, key: Which, *, despite: bool
+) -> None:
+    """Pass if a key may be put in use: it was not halted as a canary just before.
+
+    Raises:
+        KeyringError: it was, and nobody said that it is to be used despite that.
+    """
+    party, version, _ = key
+    entry = find(manifest, *key)
+    halt = read_halt(folder, manifest.generation)
+    if despite or halt is None or Use.SIGN not in entry.uses(party.uses):
+        return
+    if party is Party.PARTNER and (halt.version == version or entry.canary):
+        msg = (
+            f"partner version {version} was tried as a canary, and that was halted: "
+            f"{halt.reason}. See that AlipayHK has registered it, and try it again "
+            f"(`gateway keys activate {version} --canary 5%`), or say --despite-halt"
+        )
+        raise KeyringError(msg)
 
 
 def as_json(entry: Entry) -> list[dict[str, object]]:
@@ -117,7 +155,16 @@ def as_text(canary: Mapping[str, object] | None) -> Iterator[str]:
     if canary["halted"] is not None:
         yield f"{name}, and over: {canary['halted']}; the active version signs all"
     else:
-        yield f"{name}: it signs {canary['share']:g} % of the exchanges"
+        yield f"{name}: it signs {canary['share']:g} % of the exchanges{_proviso(canary)}"
+
+
+def _proviso(canary: Mapping[str, object]) -> str:
+    """Say what a share that has grown depends on, beside the time."""
+    steps = canary["steps"]
+    first = steps[0]["share"] if isinstance(steps, list) and steps else None
+    if canary["share"] in (0.0, first):
+        return ""
+    return f", where {ENOUGH} at each share before were verified"
 
 
 def _shares(text: str) -> list[float]:

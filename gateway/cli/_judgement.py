@@ -11,7 +11,8 @@ from typing import Final, TypeAlias
 
 from gateway.cli import UsageError
 from gateway.cli._choices import add_choice
-from gateway.cli._messages import Received, header, parse_message, read_input
+from gateway.cli._governing import homes_of
+from gateway.cli._messages import Capture, Received, header, parse_capture, read_input
 from gateway.cli._ring import add_ring, clock, folder_of, sender_of
 from gateway.cli.options import add_json
 from gateway.errors import ClientIdMismatch
@@ -118,10 +119,14 @@ def case_of(arguments: argparse.Namespace) -> Case:
         SetupError: a file is not what it should be.
     """
     _check_form(arguments)
-    ring = KeyringFolder(folder_of(arguments), arguments.homes).read(clock())
-    sent = _sent(arguments)
+    folder = folder_of(arguments)
+    ring = KeyringFolder(folder, homes_of(arguments, folder)).read(clock())
+    capture = _capture(arguments)
+    sent = _sent(arguments, capture)
     client_id = _client_id(arguments, sent)
-    received = _received(arguments, sent, client_id)
+    received = (
+        _from_parts(arguments, sent, client_id) if capture is None else capture.message
+    )
     is_request = isinstance(received, ReceivedRequest)
     party = arguments.party or (Party.PARTNER if is_request else Party.PLATFORM)
     request = None if is_request else _request(arguments, sent, client_id)
@@ -162,21 +167,30 @@ def _check_form(arguments: argparse.Namespace) -> None:
         raise UsageError(msg)
 
 
-def _sent(arguments: argparse.Namespace) -> ReceivedRequest | None:
-    if arguments.request is None:
+def _capture(arguments: argparse.Namespace) -> Capture | None:
+    if arguments.file is None:
         return None
-    sent = parse_message(read_input(arguments.request))
-    if not isinstance(sent, ReceivedRequest):
+    return parse_capture(read_input(arguments.file))
+
+
+def _sent(
+    arguments: argparse.Namespace, capture: Capture | None
+) -> ReceivedRequest | None:
+    """Give the request that a response answers: named, or captured with it."""
+    if arguments.request is None:
+        if capture is None or capture.response is None:
+            return None
+        return capture.request
+    sent = parse_capture(read_input(arguments.request)).request
+    if sent is None:
         msg = f"--request {arguments.request} is a response: FILE is the place for it"
         raise UsageError(msg)
     return sent
 
 
-def _received(
+def _from_parts(
     arguments: argparse.Namespace, sent: ReceivedRequest | None, client_id: str | None
 ) -> Received:
-    if arguments.file is not None:
-        return parse_message(read_input(arguments.file))
     body = read_input(arguments.body)
     if arguments.party is not Party.PARTNER:
         headers = _part_headers(arguments, Direction.RESPONSE, client_id)
@@ -235,8 +249,9 @@ def _target(arguments: argparse.Namespace, sent: ReceivedRequest | None) -> str:
 def _client_id(
     arguments: argparse.Namespace, sent: ReceivedRequest | None
 ) -> str | None:
-    if arguments.client_id is None and sent is not None:
-        return header(sent.headers, "Client-Id") or None
+    named = "" if sent is None else header(sent.headers, "Client-Id")
+    if arguments.client_id is None and named:
+        return named
     return sender_of(arguments).client_id or None
 
 

@@ -12,7 +12,7 @@ key before is kept from then on: it is destroyed by itself at the end.
 
 With --canary it is not active yet: it signs only a share of the exchanges, and where
 AlipayHK does not take its signature the gateway goes back by itself. Without --canary,
-the same command completes it.
+the same command completes it; where the canary was halted, only with --despite-halt.
 
 Examples:
   gateway keys activate 2 --dry-run       what would change
@@ -29,7 +29,7 @@ Examples:
 
 import argparse
 
-from gateway.cli._canary import add_canary, check_options, tried
+from gateway.cli._canary import add_canary, check_not_halted, check_options, tried
 from gateway.cli._keys_change import (
     add_at,
     add_version,
@@ -37,7 +37,7 @@ from gateway.cli._keys_change import (
     refuse_past,
     which,
 )
-from gateway.cli._ring import this_second
+from gateway.cli._ring import folder_of, this_second
 from gateway.cli._times import duration
 from gateway.keys.changes import activate
 from gateway.keys.manifest import Manifest
@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_version(parser)
     add_at(parser)
     add_canary(parser)
+    parser.add_argument(
+        "--despite-halt",
+        action="store_true",
+        help="activate it although it was halted as a canary",
+    )
     parser.add_argument(
         "--overlap",
         type=duration,
@@ -65,10 +70,17 @@ def run(arguments: argparse.Namespace) -> int:
     check_options(arguments)
     key, overlap = which(arguments), arguments.overlap
 
+    def check(before: Manifest) -> None:
+        check_not_halted(
+            folder_of(arguments), before, key, despite=arguments.despite_halt
+        )
+
     def planned(before: Manifest) -> Manifest:
+        check(before)
         return plan_activation(before, key, arguments.at, overlap)
 
     def taken(before: Manifest) -> Manifest:
+        check(before)
         after = activate(before, *key)
         return (
             after

@@ -41,7 +41,7 @@ def passphrase_of(arguments: argparse.Namespace) -> bytes | None:
 def entry_of(
     manifest: Manifest,
     party: Party,
-    public: RSAPublicKey,
+    public: RSAPublicKey | None,
     labels: argparse.Namespace,
     *,
     key: str | None = None,
@@ -55,7 +55,7 @@ def entry_of(
     Args:
         manifest: the ring as it stands.
         party: whose key it is.
-        public: its public half.
+        public: its public half; None where it is not made yet.
         labels: its `version`, by default the next whole number, and its `use`, by
             default all that the party's keys are for.
         key: its URI, if it is no file that the ring will have.
@@ -79,8 +79,13 @@ def entry_of(
         key=f"{stem}.pem" if key is None else key,
         use=None if use is None else (use,),
         passphrase=passphrase,
-        fingerprint=fingerprint(public),
+        fingerprint=None if public is None else fingerprint(public),
     )
+
+
+def with_fingerprint(entry: Entry, public: RSAPublicKey) -> Entry:
+    """Return the entry of a key that was made since."""
+    return entry.model_copy(update={"fingerprint": fingerprint(public)})
 
 
 def facts_of(

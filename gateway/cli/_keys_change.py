@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from gateway.cli import _canary
+from gateway.cli._governing import homes_of
 from gateway.cli._ring import (
     add_ring,
     add_which,
@@ -126,18 +127,19 @@ def change(arguments: argparse.Namespace, step: Step) -> Changed:
         KeyringError: the step must not be taken, or the gateway would refuse the ring.
     """
     folder, now = folder_of(arguments), this_second()
+    homes = homes_of(arguments, folder)
     if arguments.dry_run:
         before = manifest_of(folder)
         after = _after(before, step, now)
-        ring = folders.preview(folder, after, now, arguments.homes)
+        ring = folders.preview(folder, after, now, homes)
         return Changed(folder, before, after, ring, dry_run=True)
     with folders.locked(
-        folder, witness=witness_of(arguments), homes=arguments.homes
+        folder, witness=witness_of(arguments, folder), homes=homes
     ) as locked:
         before = locked.manifest
         after = _after(before, step, now)
         if after == before:
-            ring = KeyringFolder(folder, arguments.homes).read(now)
+            ring = KeyringFolder(folder, homes).read(now)
         else:
             ring = locked.replace(after, now=now)
     return Changed(folder, before, after, ring, dry_run=False)

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from gateway.cli import UsageError
 from gateway.cli._choices import add_choice
+from gateway.cli._governing import homes_of
 from gateway.cli._keys_add import (
     add_dry_run,
     add_passphrase,
@@ -47,6 +48,7 @@ from gateway.cli.options import add_json
 from gateway.errors import KeyringError
 from gateway.keys.backends.access import Others, read_key_file
 from gateway.keys.backends.folder import KeyFile, locked
+from gateway.keys.backends.homes import Homes
 from gateway.keys.changes import Party, activate, add, dated, find
 from gateway.keys.formats import (
     private_pem,
@@ -98,12 +100,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Import the key, and say which one it is."""
     folder = folder_of(arguments)
-    key = _opened(arguments, folder) if _is_uri(arguments.file) else _read(arguments)
+    homes = homes_of(arguments, folder)
+    if _is_uri(arguments.file):
+        key = _opened(arguments, folder, homes)
+    else:
+        key = _read(arguments, homes)
     party, public = key.party, key.public
     if arguments.dry_run:
         return _tried(arguments, folder, key)
     with locked(
-        folder, create=True, witness=witness_of(arguments), homes=arguments.homes
+        folder,
+        create=True,
+        witness=witness_of(arguments, folder),
+        homes=homes,
     ) as ring:
         entry = entry_of(
             ring.manifest,
@@ -185,7 +194,7 @@ def _is_uri(name: str) -> bool:
     return scheme_of(name) != FILE and not Path(name).exists()
 
 
-def _opened(arguments: argparse.Namespace, folder: Path) -> _Found:
+def _opened(arguments: argparse.Namespace, folder: Path, homes: Homes) -> _Found:
     """Open a pair that stays where it is, for the uses that it is to have.
 
     Raises:
@@ -197,15 +206,16 @@ def _opened(arguments: argparse.Namespace, folder: Path) -> _Found:
         raise UsageError(msg)
     uses = PARTNER_USES if arguments.use is None else frozenset({arguments.use})
     place = Place(arguments.file, arguments.version or "", uses, folder)
-    public = arguments.homes.open(place).public
+    public = homes.open(place).public
     return _Found(Party.PARTNER, public.rsa, uri=arguments.file)
 
 
-def _read(arguments: argparse.Namespace) -> _Found:
+def _read(arguments: argparse.Namespace, homes: Homes) -> _Found:
     """Read a key: whose it is, its PEM as the ring will hold it, its public half.
 
     Raises:
-        KeyringError: it is not the key it should be; the text says what it is.
+        KeyringError: it is not the key it should be, and the text says what it is; or
+            keys of ours may not live in files.
     """
     name, party = arguments.file, arguments.party
     passphrase = passphrase_of(arguments)
@@ -214,6 +224,7 @@ def _read(arguments: argparse.Namespace) -> _Found:
         if (party or _party(data)) is Party.PLATFORM:
             public = read_public_key(data)
             return _Found(Party.PLATFORM, public, pem=public_pem(public).encode())
+        homes.check_allowed(FILE)
         if name != "-":
             data = read_key_file(Path(name), Others.MAY_NOTHING)
         private = read_private_key(data, passphrase)

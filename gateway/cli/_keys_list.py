@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.cli import UsageError, _canary
+from gateway.cli._governing import homes_of
 from gateway.cli._keys_table import Row, plans, table
 from gateway.cli._live import LiveClient, LivePage, add_live, ask
 from gateway.cli._ring import (
@@ -76,11 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
     folder, period = _meant(arguments)
     live = _asked(arguments) if arguments.live else None
     now, manifest = clock(), manifest_of(folder)
-    ring, problems = _read(folder, arguments.homes, now)
+    homes = homes_of(arguments, folder)
+    ring, problems = _read(folder, homes, now)
     keys = live.client.keys if live else ()
     rows = [
         Row.of(each, ring, period, now, keys)
-        for each in held(folder, _settled(manifest, now), arguments.homes)
+        for each in held(folder, _settled(manifest, now), homes)
     ]
     canary = _canary.standing(folder, manifest)
     strays = unnamed(folder, manifest)

@@ -16,6 +16,7 @@ import json
 import sys
 from pathlib import Path
 
+from gateway.cli._governing import homes_of
 from gateway.cli._keys_add import facts_of
 from gateway.cli._ring import (
     add_ring,
@@ -54,12 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the public key that is meant."""
     folder = folder_of(arguments)
+    homes = homes_of(arguments, folder)
     ring = manifest_of(folder)
     party: Party = arguments.party
     chosen = _chosen(ring, party, arguments.version, arguments.use)
-    found = next(
-        each for each in held(folder, ring, arguments.homes) if each.entry is chosen
-    )
+    found = next(each for each in held(folder, ring, homes) if each.entry is chosen)
     if found.public is None:
         why = found.problem or f"it is {chosen.state} and has no file"
         msg = f"{party} version {chosen.version}: {why}"
@@ -80,7 +80,7 @@ def _note_export(arguments: argparse.Namespace, folder: Path, which: Which) -> N
     """Note it where the ring can be written; whoever prints a key has it all the same."""
     now = this_second()
     try:
-        witness, homes = witness_of(arguments), arguments.homes
+        witness, homes = witness_of(arguments, folder), homes_of(arguments, folder)
         with locked(folder, witness=witness, homes=homes) as ring:
             ring.replace(mark_exported(ring.manifest, which, now), now=now)
     except (OSError, SetupError) as error:

@@ -1,5 +1,8 @@
 """Return to the ring as it was before its last change, as a new generation.
 
+Refused where the last change was not made here: the ring was copied without its
+`.history`, or edited by hand. --to says then which generation is meant.
+
 Every key gets the state and the plans that it had then. Nothing is lost by it: keys
 that were added since stay, out of use; and nothing returns that must not, neither a
 compromised key nor a destroyed one. A second rollback undoes the first.
@@ -13,7 +16,7 @@ Examples:
 import argparse
 
 from gateway.cli._keys_change import add_change, carry_out
-from gateway.cli._ring import clock, folder_of
+from gateway.cli._ring import clock, folder_of, manifest_of
 from gateway.keys.backends.history import recall
 from gateway.keys.changes import roll_back
 from gateway.keys.manifest import Manifest
@@ -35,8 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = folder_of(arguments)
 
     def back(before: Manifest) -> Manifest:
-        return roll_back(
-            before, recall(folder, before.generation, arguments.to), clock()
-        )
+        present = manifest_of(folder)
+        return roll_back(before, recall(folder, present, arguments.to), clock())
 
     return carry_out(arguments, back)

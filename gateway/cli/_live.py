@@ -176,7 +176,7 @@ def _shown(tls: ListenerTls) -> bytes:
 
 def _reason_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        return f"TLS fails ({error.reason})"
+        return reason_of(error)
     return f"no gateway answers: {reason_of(error)}"
 
 

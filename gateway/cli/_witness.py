@@ -7,12 +7,15 @@ side. So there is never a change without a line, at most a line without its chan
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 from gateway import config
 from gateway.audit.opening import actor
+from gateway.cli._governing import Governing, governing
 from gateway.cli.options import environment
 from gateway.errors import AuditError
 from gateway.keys.backends.folder import Witness
@@ -21,18 +24,17 @@ from gateway.keys.keyring import Keyring
 from gateway.keys.manifest import Entry, Manifest
 
 
-def witness_of(arguments: argparse.Namespace) -> Witness:
-    """Give what notes the changes of a command, as its configuration says.
+def witness_of(arguments: argparse.Namespace, folder: Path) -> Witness:
+    """Return what notes the changes of the ring in `folder`, as its configuration says.
 
     Raises:
-        DocumentError: there is a configuration, and it cannot be read.
+        UsageError, DocumentError, KeyringError: as `governing`.
     """
-    if not arguments.config.exists():
+    ruling = governing(arguments, folder)
+    audit = config.audit_of(ruling.document) if ruling is not None else None
+    if ruling is None or audit is None:
         return _unseen
-    audit = config.audit_of(config.read(arguments.config, environment()))
-    if audit is None:
-        return _unseen
-    return _Notes(audit, arguments.parser.prog)
+    return _Notes(audit, _facts_of_command(arguments, folder, ruling))
 
 
 def _unseen(*_: object) -> nullcontext[None]:
@@ -42,9 +44,9 @@ def _unseen(*_: object) -> nullcontext[None]:
 class _Notes:
     """Notes changes in the audit log. A `Witness`."""
 
-    def __init__(self, audit: config.Audit, command: str) -> None:
+    def __init__(self, audit: config.Audit, facts: dict[str, object]) -> None:
         self._audit = audit
-        self._command = command
+        self._facts = facts
 
     @contextmanager
     def __call__(
@@ -91,9 +93,18 @@ class _Notes:
         from gateway.plant import CLOCK, audit_file
 
         who = actor(environment())
-        facts = {"command": self._command}
-        line = entry(CLOCK.now(), who, what, source, target, facts)
+        line = entry(CLOCK.now(), who, what, source, target, self._facts)
         audit_file(self._audit, who).append([line])
+
+
+def _facts_of_command(
+    arguments: argparse.Namespace, folder: Path, ruling: Governing
+) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "command": arguments.parser.prog,
+        "keyring": os.path.realpath(folder),
+    }
+    return facts if ruling.client is None else {**facts, "client": ruling.client}
 
 
 def _facts(

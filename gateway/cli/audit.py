@@ -10,6 +10,7 @@ Begin:
                                          audit: {file: audit.jsonl, key: audit.pem}
 
 From time to time, on another machine too:
+  gateway audit show                     what was changed, by whom, when
   gateway audit verify                   is every line as it was written?
   gateway audit head                     the last line, to keep where nobody can reach
 
@@ -23,6 +24,7 @@ from gateway.cli import Parser
 from gateway.cli._verbs import add_verbs, run_verb
 
 _VERBS: Final = {
+    "show": "print the log for people",
     "verify": "name the first line that was changed, removed, moved or cut off",
     "head": "print the number and hash of the last line",
     "keygen": "make the key that signs the log",

@@ -63,9 +63,11 @@ async def _play(folder: Path, *, once: bool) -> int:
         verified = [
             await _exchange(stage, story, encrypt=encrypt) for encrypt in (False, True)
         ]
-        story.end(stage.gateway_url + TARGET, body("try"), log.getvalue())
+        story.show_log(log.getvalue())
         if not once:
+            story.invite(stage.gateway_url + TARGET, body("try"))
             await _stay(stage, story)
+    story.say_ended()
     return 0 if all(verified) else 1
 
 

@@ -14,6 +14,7 @@ import argparse
 import json
 
 from gateway.cli._choices import add_choice
+from gateway.cli._governing import homes_of
 from gateway.cli._messages import header_lines, print_message
 from gateway.cli._outgoing import encrypted, read_body
 from gateway.cli._ring import add_ring, clock, sender_of
@@ -46,7 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Encrypt, and print header and ciphertext."""
     client = sender_of(arguments)
-    ring = KeyringFolder(client.keyring, arguments.homes).read(clock())
+    ring = KeyringFolder(client.keyring, homes_of(arguments, client.keyring)).read(
+        clock()
+    )
     recipient = _recipient(ring, arguments.to)
     draft = Draft(Direction.REQUEST, POST, "/", "", "", read_body(arguments.file))
     draft = encrypted(draft, recipient, client)

@@ -73,8 +73,8 @@ class Story:
             self._console.print(f"\n[bold]{place}[/]  [dim]{what}[/]")
             self._console.print(_text(hop))
 
-    def end(self, url: str, body: str, log: str) -> None:
-        """Show the log lines, and a call to try."""
+    def show_log(self, log: str) -> None:
+        """Show the gateway's log lines."""
         self._console.print()
         self._console.print(
             Rule("[bold]What the operator sees", align="left", style="dim")
@@ -83,14 +83,25 @@ class Story:
             fields = json.loads(line)
             text = "  ".join(f"{name}={fields[name]}" for name in _LOGGED)
             self._console.print(f"  {escape(text)}", soft_wrap=True)
+
+    def invite(self, url: str, body: str) -> None:
+        """Show a call to try, of a gateway that goes on running."""
+        quoted = body.replace("'", "'\\''")
+        self._try(
+            f"curl -i {url} \\\n    -H 'Gateway-Encrypt: true' \\\n    -d '{quoted}'"
+        )
+
+    def say_ended(self) -> None:
+        """Say that nothing runs any more, and how to have it stay."""
+        self._try(
+            "Both have ended. This keeps them running, and shows a call to try:\n\n"
+            "  gateway demo              (in a checkout: .venv/bin/gateway demo)"
+        )
+
+    def _try(self, text: str) -> None:
         self._console.print()
         self._console.print(Rule("[bold]Try it", align="left", style="dim"))
-        quoted = body.replace("'", "'\\''")
-        self._console.print(
-            f"  curl -i {url} \\\n    -H 'Gateway-Encrypt: true' \\\n    -d '{quoted}'",
-            markup=False,
-            soft_wrap=True,
-        )
+        self._console.print(f"  {text}", markup=False, soft_wrap=True)
 
     def note(self, target: str, result: str) -> None:
         """Say that another exchange went through."""

@@ -38,7 +38,7 @@ from gateway.app import Gateway
 from gateway.cli.options import add_config, environment
 from gateway.config import Settings
 from gateway.errors import SetupError
-from gateway.hardening import check_libraries, leave_no_trace
+from gateway.hardening import check_libraries
 from gateway.threads import Threads
 
 if TYPE_CHECKING:
@@ -59,7 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Serve until a signal ends it."""
     check_libraries()
-    leave_no_trace()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return 1 if runner.run(_serve(arguments.config)) else 0
 

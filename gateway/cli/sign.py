@@ -21,6 +21,7 @@ import shlex
 from urllib.parse import urlsplit
 
 from gateway.cli import UsageError
+from gateway.cli._governing import homes_of
 from gateway.cli._messages import header_lines, print_message
 from gateway.cli._outgoing import encrypted, read_body, signed
 from gateway.cli._ring import add_ring, clock, sender_of
@@ -58,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Sign, and print in the form that is wanted."""
     client = sender_of(arguments)
-    ring = KeyringFolder(client.keyring, arguments.homes).read(clock())
+    ring = KeyringFolder(client.keyring, homes_of(arguments, client.keyring)).read(
+        clock()
+    )
     draft = _draft(arguments, client)
     if arguments.encrypt:
         draft = encrypted(draft, ring.recipient, client)

@@ -1,7 +1,8 @@
 r"""Verify a captured message, and name what is wrong with it where it does not.
 
 FILE is raw HTTP, as `curl -i` prints it: first line, headers, a blank line, and the
-exact bytes of the body. A response is verified with AlipayHK's keys and needs the
+exact bytes of the body. What `curl -v` prints will do too, also through a proxy, with
+chunks (--raw), or saved as UTF-16; its own request says then what was sent. A response is verified with AlipayHK's keys and needs the
 target of its request, as that is signed too; a request of ours is verified with our
 own. An old capture is as good as a new one: how fresh it is counts only with --now.
 
@@ -17,6 +18,7 @@ Examples:
   curl -i ... > answer.http
   gateway verify answer.http --target /api/open/alipay/v1/content/synchronize
   gateway verify answer.http --request request.http
+  gateway verify seen.txt                          by curl -v ... > seen.txt 2>&1
   gateway verify request.http                      a request of ours
   gateway verify callback.http --from platform     a request of AlipayHK's
   gateway verify --body body.json --target /api/... \

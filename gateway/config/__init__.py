@@ -20,6 +20,8 @@ from gateway.config.sections import (
     Client,
     Encryption,
     Inbound,
+    KeyHome,
+    Keys,
     ListenerTls,
     Route,
     Settings,
@@ -43,6 +45,8 @@ __all__ = [
     "Encryption",
     "Files",
     "Inbound",
+    "KeyHome",
+    "Keys",
     "Listen",
     "ListenerTls",
     "Route",
@@ -52,15 +56,18 @@ __all__ = [
     "audit_of",
     "digest_of",
     "files_of",
+    "key_homes_of",
     "listeners_of",
     "load",
     "parse_address",
     "policy_change",
     "read",
+    "texts",
 ]
 
 _LISTENER_TLS: Final[TypeAdapter[ListenerTls]] = TypeAdapter(ListenerTls)
 _AUDIT: Final[TypeAdapter[Audit]] = TypeAdapter(Audit)
+_KEYS: Final[TypeAdapter[Keys]] = TypeAdapter(Keys)
 _FILE: Final[TypeAdapter[Path]] = TypeAdapter(File)
 
 
@@ -92,6 +99,17 @@ def listeners_of(document: Document[Settings]) -> list[tuple[str, ListenerTls]]:
 def audit_of(document: Document[Settings]) -> Audit | None:
     """Give the audit log that is configured, right or wrong elsewhere."""
     return document.part(("audit",), _AUDIT)
+
+
+def key_homes_of(document: Document[Settings]) -> tuple[KeyHome, ...]:
+    """Return where private keys may live, right or wrong elsewhere.
+
+    None where that itself is wrong: nobody can tell what was meant.
+    """
+    if not isinstance(document.tree, dict) or "keys" not in document.tree:
+        return Keys().homes
+    keys = document.part(("keys",), _KEYS)
+    return () if keys is None else keys.homes
 
 
 def load(file: Path, environment: Mapping[str, str]) -> Settings:

@@ -14,6 +14,7 @@ from gateway.config.values import (
     Bytes,
     Count,
     File,
+    HostName,
     ListenAt,
     MediaType,
     Name,
@@ -57,11 +58,13 @@ class Inbound(Section):
     """Where internal services call."""
 
     listen: ListenAt = Address("127.0.0.1", 8080)
+    hosts: tuple[HostName, ...] = ()
     tls: ListenerTls | None = None
     max_header_bytes: Annotated[int, Field(ge=1024, le=1 << 20)] = 16384
     max_body_bytes: Bytes = 1 << 20
     body_timeout_s: Seconds = 30.0
     write_timeout_s: Seconds = 30.0
+    head_timeout_s: Seconds = 10.0
     idle_timeout_s: Seconds = 75.0
     max_connections: Count = 2048
     max_concurrent: Count = 512
@@ -74,6 +77,7 @@ class Admin(Section):
     """Health and metrics; never for services."""
 
     listen: ListenAt = Address("127.0.0.1", 9090)
+    hosts: tuple[HostName, ...] = ()
     tls: ListenerTls | None = None
     tokens: tuple[TokenDigest, ...] = Field(default=(), repr=False)
 
@@ -114,6 +118,7 @@ class Client(Section):
     clock_tolerance_s: Seconds = 300.0
     connect_timeout_s: Seconds = 5.0
     first_byte_timeout_s: Seconds | None = None
+    max_connection_age_s: Seconds = 300.0
     max_concurrent: Count | None = None
     cryptoperiod_days: Annotated[int, Field(ge=1, le=36500)] = 365
     cryptoperiod_warning_days: Annotated[int, Field(ge=0, le=36500)] = 30
@@ -204,6 +209,19 @@ class Audit(Section):
     required: bool = False
 
 
+class KeyHome(StrEnum):
+    """Where a private key may live: the scheme of its URI."""
+
+    FILE = "file"
+    PKCS11 = "pkcs11"
+
+
+class Keys(Section):
+    """What holds for the private keys of every client."""
+
+    homes: Annotated[tuple[KeyHome, ...], Field(min_length=1)] = tuple(KeyHome)
+
+
 _HEADS_BYTES: Final = 68 << 10
 """An answer's head, 64 KiB at most, and the objects of a request."""
 
@@ -218,6 +236,7 @@ class Settings(Section):
     routes: tuple[Route, ...] = Field(min_length=1)
     callers: tuple[Caller, ...] = ()
     policy: Mode = Mode.ENFORCE
+    keys: Keys = Keys()
     audit: Audit | None = None
 
     @property

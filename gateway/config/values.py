@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from gateway import documents
+from gateway.addresses import is_public
 from gateway.protocol.outgoing import check_target
 from gateway.protocol.results import check_code
 
@@ -29,6 +30,7 @@ _NAME: Final = rf"{_LABEL}(?:\.{_LABEL})*\.?"
 _HOST: Final = rf"(?P<host>{_NAME}|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])"
 _ADDRESS: Final = re.compile(rf"{_HOST}:(?P<port>[0-9]{{1,5}})")
 _NETLOC: Final = re.compile(rf"{_HOST}(:[0-9]{{1,5}})?")
+_HOST_ALONE: Final = re.compile(_HOST)
 _UNIX: Final = "unix:"
 _MAX_UNIX_PATH: Final = 107
 """What Linux has room for in a socket's address."""
@@ -151,13 +153,12 @@ def is_never_public(host: str) -> bool:
     known in every form that the operating system takes, such as 127.1.
     """
     try:
-        address = ip_address(host.partition("%")[0])
+        return not is_public(host)
     except ValueError:
         try:
-            address = ip_address(socket.inet_aton(host))
+            return not is_public(socket.inet_ntoa(socket.inet_aton(host)))
         except OSError:
-            return host.lower() == "localhost"
-    return not address.is_global or address.is_multicast
+            return host.removesuffix(".").lower() == "localhost"
 
 
 def _ip(host: str) -> IPv4Address | IPv6Address | str:
@@ -243,6 +244,15 @@ def _digests(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def _host(text: str) -> str:
+    if not _HOST_ALONE.fullmatch(text):
+        msg = (
+            "must be a host as it stands in a URL, without a port, such as gateway.lan"
+        )
+        raise ValueError(msg)
+    return text.lower()
+
+
 def _subject_name(text: str) -> str:
     if not _SAN.fullmatch(text):
         msg = "must be a subject alternative name, such as spiffe://prod/catalogue"
@@ -260,6 +270,7 @@ TokenDigests = Annotated[
 ]
 Workers = Annotated[int | str, PlainValidator(_workers)]
 SubjectName = Annotated[str, AfterValidator(_subject_name)]
+HostName = Annotated[str, AfterValidator(_host)]
 Target = Annotated[str, AfterValidator(_path)]
 Origin = Annotated[str, AfterValidator(_origin)]
 Offset = Annotated[timezone, BeforeValidator(_offset)]

@@ -6,6 +6,8 @@ refused here: a length that is declared twice, a coding other than plain chunks,
 content coding that nobody asked for, headers behind the body.
 """
 
+import re
+from math import inf
 from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -18,6 +20,11 @@ from gateway.errors import (
     UpstreamDisconnected,
 )
 from gateway.protocol.messages import IndexedHeaders
+
+_KEEP_ALIVE: Final = re.compile(
+    r"(?:^|[,;\s])timeout\s*=\s*\"?(\d{1,9})", re.IGNORECASE | re.ASCII
+)
+"""RFC 2068, 19.7.1.1: what is left of its Keep-Alive header in use."""
 
 _MAX_FIELD_BYTES: Final = 8190
 _MAX_HEAD_BYTES: Final = 64 << 10
@@ -78,6 +85,14 @@ class AnswerReader:
         self._to_end = False
         self._keeps_open = False
         self._max_body_bytes = max_body_bytes
+
+    @property
+    def keep_alive_s(self) -> float:
+        """How long the connection is kept open idle, by `Keep-Alive`; else infinity."""
+        for value in self.headers.by_name.get("keep-alive", ()):
+            if found := _KEEP_ALIVE.search(value):
+                return float(found[1])
+        return inf
 
     @property
     def keeps_open(self) -> bool:

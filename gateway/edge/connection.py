@@ -14,13 +14,15 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
+from http import HTTPStatus
 from typing import Final, cast
 
 from httptools import (
     HttpParserCallbackError,
     HttpParserError,
     HttpParserInvalidMethodError,
+    HttpParserInvalidURLError,
     HttpParserUpgrade,
     HttpRequestParser,
 )
@@ -30,7 +32,7 @@ from gateway.edge.paced import Paced
 from gateway.edge.pieces import CHUNK_BYTES, READ_BYTES, pieces_of
 from gateway.edge.request import Request
 from gateway.edge.response import Response
-from gateway.edge.tls import names_of
+from gateway.edge.tls import CallersObject, names_of
 from gateway.turns import next_turn
 
 _FRAME_BYTES: Final = 64
@@ -54,9 +56,49 @@ lose answers, and with them why. Then as long again for it to take what was writ
 
 _MOST_HEADERS: Final = 128
 
+_LINE_BYTES: Final = 8190
+"""Of a request line, and of a header's value."""
+
+_LINE_FRAME_BYTES: Final = len("  HTTP/1.1")
+"""What a request line has beside its method and its target."""
+
+_LINE_ENDS_BYTES: Final = len("\r\n\r\n")
+"""What a head has beside its request line and its headers."""
+
 _A_METHOD: Final = re.compile(rb"[A-Za-z]{1,20} /")
 
-_VERSIONS: Final = ("1.1", "1.0")
+_RTSP: Final = re.compile(rb"[A-Z]{1,20}+ ++[^ \r\n]{1,8190}+ ++RTSP/")
+"""A request line of RTSP, which the parser takes for HTTP and does not tell apart. One
+that comes in parts or behind another request is missed, and answered as HTTP: which it
+is but for that word, and what is sent on is the gateway's own."""
+
+_REASONS: Final = {
+    "Content-Length can't be present with Transfer-Encoding": "it has a length "
+    "(Content-Length) and chunks (Transfer-Encoding), of which a body has one",
+    "Transfer-Encoding can't be present with Content-Length": "it has a length "
+    "(Content-Length) and chunks (Transfer-Encoding), of which a body has one",
+    "Request has invalid `Transfer-Encoding`": "its Transfer-Encoding is not chunked",
+    "Invalid `Transfer-Encoding` header value": "its Transfer-Encoding is not chunked",
+    "Empty Transfer-Encoding": "its Transfer-Encoding is empty",
+    "Duplicate Content-Length": "its Content-Length is there twice",
+    "Empty Content-Length": "its Content-Length is empty",
+    "Content-Length overflow": "its Content-Length is too great",
+    "Invalid character in Content-Length": "its Content-Length is no number",
+    "Invalid character in chunk size": "the size of a chunk is no number",
+    "Chunk size overflow": "the size of a chunk is too great",
+    "Invalid header token": "a header's name has a character that no name has",
+    "Invalid header field char": "a header's name has a character that no name has",
+    "Invalid header value char": "a header's value has a character that none has",
+    "Expected space after method": "its request line is malformed",
+    "Expected space after version": "its request line is malformed",
+    "Expected CRLF after version": "its request line does not end with its version",
+    "Expected HTTP/, RTSP/ or ICE/": "its request line names no version of HTTP",
+    "Invalid HTTP version": "its version is not HTTP/1.1 or HTTP/1.0",
+    "Missing expected LF after header value": "a line does not end in CR LF",
+    "Missing expected CR after header value": "a line does not end in CR LF",
+}
+"""What may be wrong, by what the parser says: its words, which a version may change,
+are never shown."""
 
 _NOT_OF_HTTP: Final = frozenset(
     [
@@ -79,16 +121,33 @@ _NOT_OF_HTTP: Final = frozenset(
 
 
 class NotHttp(Exception):
-    """What came is no request. `is_method` says that its method alone is at fault.
+    """What came is no request that can be answered.
 
-    `peer`: where it came from.
+    Attributes:
+        status: 405 where its method alone is at fault, 414 for too long a target; else
+            400.
+        peer: where it came from.
     """
 
     peer: str | None = None
 
-    def __init__(self, reason: str, *, is_method: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, status: HTTPStatus = HTTPStatus.BAD_REQUEST
+    ) -> None:
         super().__init__(reason)
-        self.is_method = is_method
+        self.status = status
+
+
+_OTHER_PROTOCOL: Final = "it is of another protocol, or another version of HTTP"
+
+_HEAD_TOO_LONG: Final = "its head is over inbound.max_header_bytes"
+
+
+def _target_too_long() -> NotHttp:
+    return NotHttp(
+        f"its request line is over {_LINE_BYTES} bytes, or over inbound.max_header_bytes",
+        status=HTTPStatus.REQUEST_URI_TOO_LONG,
+    )
 
 
 class Server:
@@ -97,25 +156,29 @@ class Server:
     Args:
         handle: answers one request, with `Connection.deliver`.
         refuse: gives the answer to what could not be parsed.
-        max_connections: more at once are closed as they come (`gateway.edge.door`).
-        idle_s: how long a connection may wait for a whole request head: the first,
-            or the next.
+        max_connections: how many there may be. Where there are as many, one that waits
+            for a request's head gives way to the newcomer; else that is closed.
+        head_s: how long a connection may take, from its first moment and with TLS, to
+            send its first whole request head.
+        idle_s: how long it may wait for the next one.
         max_head_bytes: gives how large a head may be; of a greater one, no more than
             this is waited for.
         memory: what connections count the bytes in that they hold.
-        on_refused: is called for each connection that was one too many.
+        on_refused: is called for each connection that is closed because there are
+            too many.
 
     Attributes:
         on_handshake_failed: is called for each TLS handshake that came to nothing,
             with the peer and the reason in words.
     """
 
-    def __init__(  # noqa: PLR0913 - all but the first two have a default
+    def __init__(  # noqa: PLR0913 - its ports
         self,
         handle: Callable[[Request], Awaitable[None]],
         refuse: Callable[[NotHttp], Response],
         *,
         max_connections: int = 64,
+        head_s: float = 10.0,
         idle_s: float = 75.0,
         max_head_bytes: Callable[[], int] = lambda: 1 << 14,
         memory: Quota | None = None,
@@ -123,14 +186,21 @@ class Server:
     ) -> None:
         self.handle = handle
         self.refuse = refuse
+        self.head_s = head_s
         self.idle_s = idle_s
         self.max_head_bytes = max_head_bytes
         self.memory = memory or unlimited()
         self.on_refused = on_refused
         self.on_handshake_failed: Callable[[str | None, str], None] = lambda *_: None
         self.connections: set[Connection] = set()
-        self.beginning: set[Connection] = set()
-        """Those whose TLS is not there yet; they are not among `connections`."""
+        self.beginning: dict[Connection, asyncio.Task[None]] = {}
+        """Those whose TLS is not there yet, each with the task that brings it about;
+        they are not among `connections`."""
+        self.unheard: dict[Connection, float] = {}
+        """Those that have sent no whole request head, the longest silent first, each
+        with the loop's second since when."""
+        self.idle: dict[Connection, float] = {}
+        """Those with no request under way any more, likewise."""
         self.lost = asyncio.Event()
         """Is set for each connection that is at its end."""
         self._max_connections = max_connections
@@ -147,7 +217,22 @@ class Server:
 
     def __call__(self) -> "Connection":
         """Make the protocol of one connection."""
-        return Connection(self)
+        connection = Connection(self)
+        self.unheard[connection] = asyncio.get_running_loop().time()
+        return connection
+
+    def make_room(self) -> bool:
+        """Cut off a connection that waits for a request; return whether there is one.
+
+        Silence must not keep others out: first goes who has sent no whole request
+        head, then who is idle, in either case for the longest. A request under way is
+        never cut off.
+        """
+        for waiting in (self.unheard, self.idle):
+            for connection in waiting:
+                connection.give_way()
+                return True
+        return False
 
     async def end(self) -> None:
         """End every connection; cut off what does not end by itself."""
@@ -195,7 +280,7 @@ class Connection(Paced):
         self.account = Account(server.memory)
         self._server = server
         self._transport: asyncio.Transport
-        self._parser: HttpRequestParser | None = HttpRequestParser(self)
+        self._parser: HttpRequestParser | None = self._new_parser()
         self._request = Request(self)
         """The one whose head arrives; then the one whose body does."""
         self._headers: list[tuple[bytes, bytes]] = []
@@ -221,7 +306,7 @@ class Connection(Paced):
         self._ending = False
         self._lingering = False
         self._reading = True
-        self._quiet_since = self._loop.time()
+        self._queue = server.unheard  # or `idle`: it stands there while it waits
         self._timer: asyncio.TimerHandle | None = None
         """Of whatever it is that this waits for and may not wait for for ever."""
 
@@ -229,6 +314,17 @@ class Connection(Paced):
     def is_unsent(self) -> bool:
         """Whether the system has not been given all that was written."""
         return self._transport.get_write_buffer_size() > 0
+
+    @property
+    def local_address(self) -> str | None:
+        """The address that it came in on; None for a Unix socket."""
+        name = self._transport.get_extra_info("sockname")
+        return str(name[0]) if isinstance(name, tuple) else None
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it is of TLS."""
+        return self._transport.get_extra_info("sslcontext") is not None
 
     async def deliver(
         self, request: Request, response: Response, timeout_s: float
@@ -319,6 +415,18 @@ class Connection(Paced):
         self._ending = True
         self._transport.abort()
 
+    def give_way(self) -> None:
+        """End it at once, be it that its TLS is not there yet, and count it no more."""
+        self._ending = True
+        self._queue.pop(self, None)
+        self._server.connections.discard(self)
+        handshake = self._server.beginning.pop(self, None)
+        if handshake is not None:
+            # A task that is cancelled before it began would leave its socket open.
+            self._loop.call_soon(handshake.cancel)
+        else:
+            self.abort()
+
     # --- what the loop calls ---------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -327,10 +435,15 @@ class Connection(Paced):
         self._bound_buffers(self._transport)
         if hasattr(transport, "max_size"):  # of a read; TLS and uvloop have their own
             transport.max_size = READ_BYTES
-        self._server.beginning.discard(self)
+        if self._ending:  # it gave way just now
+            self._transport.abort()
+            return
+        self._server.beginning.pop(self, None)
         self._server.connections.add(self)
         self.names = names_of(transport.get_extra_info("peercert"))
-        self._ring(self._server.idle_s, self._end_if_idle)
+        if (tls := self._tls) is not None:
+            tls.on_end = partial(self._loop.call_soon, self._end_half)
+        self._end_if_idle()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
         """Return where the next bytes are to be read to, and no more than are wanted."""
@@ -341,10 +454,10 @@ class Connection(Paced):
         if self._parser is None:
             return  # behind the last request, or what was malformed
         was_between, self._attributed = self._is_between, 0
+        if was_between and _RTSP.match(data):
+            self._refuse(NotHttp(_OTHER_PROTOCOL))
         try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade:
-            self._parser = None  # another protocol's from here on, which is not spoken
+            self._feed(data)
         except HttpParserCallbackError as error:
             self._fail(error.__context__ or error)  # a defect, and not the caller's
             return
@@ -359,25 +472,24 @@ class Connection(Paced):
         if self._parser is None or (self._is_between and self._attributed):
             loose = 0
         elif loose > self._server.max_head_bytes() + _FRAME_BYTES:
-            self._refuse(NotHttp("HeadTooLong"))
+            self._refuse(NotHttp(_HEAD_TOO_LONG))
             loose = 0
         if loose != self._loose:
             self.account.add(loose - self._loose)
             self._loose = loose
 
     def eof_received(self) -> bool:
-        """Tell asyncio to stay open for the answers that are still to be written."""
-        if self._current is None or self._transport.get_extra_info("sslcontext"):
+        """Return whether asyncio is to stay open for answers still to be written."""
+        if self.is_secure:  # it is that of the connection below TLS, which ends with it
             self._close()
-            return False  # TLS ends both halves at once
-        self._half_closed = True
-        if self._in_body:
-            self._request.body.lose("The rest never comes.")
-        return True
+            return False
+        self._end_half()
+        return self._half_closed
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
         """Note that the caller is gone. What was begun for it is brought to its end."""
         self._server.connections.discard(self)
+        self._queue.pop(self, None)
         self._server.lost.set()
         self._ending = True
         self._forget_waiting()
@@ -390,6 +502,8 @@ class Connection(Paced):
         self._loose = 0
         self.account.keep(self._current.held if self._current is not None else 0)
         del self._request  # and with it, and the parser, the circles of references
+        if (tls := self._tls) is not None:
+            tls.on_end = None
         if self._asked is not None and not self._asked.done():
             self._asked.set_result(None)
         if self._taken is not None and not self._taken.done():
@@ -403,8 +517,11 @@ class Connection(Paced):
         self._is_between = False
 
     def on_url(self, url: bytes) -> None:
-        """Take a part of the request-target."""
-        self._request.raw_target += url
+        """Take a part of the request-target, and no more than a line may have."""
+        request = self._request
+        request.raw_target += url
+        if len(request.raw_target) > _LINE_BYTES:
+            self._refuse(_target_too_long())
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header of the head; of one behind the body only the length counts."""
@@ -415,27 +532,30 @@ class Connection(Paced):
         request = self._request
         request.count_header(name, value)
         if not self._is_bounded(request):
-            self._refuse(NotHttp("TrailersTooLong"))
+            self._refuse(NotHttp("its trailers are over inbound.max_header_bytes"))
 
     def on_headers_complete(self) -> None:
         """Answer the request, or let it wait for its turn."""
         self._in_body = True
         request, parser = self._request, self._parser
         if parser is None:
+            self._headers.clear()
             return  # behind the last that is answered
         headers, self._headers = self._headers, []
         request.take_headers(headers)
         self._attributed += len(request.raw_target) + request.size + _FRAME_BYTES
         request.method = parser.get_method().decode("latin-1")
         request.target = request.raw_target.decode("latin-1")
-        request.version = parser.get_http_version()
+        version = parser.get_http_version()
+        # Any later 1.x is answered as 1.1 (RFC 9110, 2.5).
+        request.version = "1.0" if version == "1.0" else "1.1"
         request.keeps_open = parser.should_keep_alive()
-        if request.version not in _VERSIONS or request.method in _NOT_OF_HTTP:
+        problem = self._problem_of(request, version, headers)
+        if problem is not None:
             self._parser = None
-            self._offer(NotHttp("OtherProtocol"))
-        elif request.headers > _MOST_HEADERS:
-            self._parser = None
-            self._offer(NotHttp("TooManyHeaders"))
+            self._offer(problem)
+        elif parser.should_upgrade() and request.method != "CONNECT":
+            self._headers = headers  # its head is read again: see `_feed`
         else:
             self._offer(request)
 
@@ -451,6 +571,8 @@ class Connection(Paced):
 
     def on_message_complete(self) -> None:
         """Begin the next."""
+        if self._headers:
+            return
         self._attributed += CHUNK_BYTES  # of the last one, which has no bytes
         self._request.body.complete()
         self._request = Request(self)
@@ -459,11 +581,79 @@ class Connection(Paced):
         if self._lingering:
             self._close()
 
+    def _new_parser(self) -> HttpRequestParser:
+        parser = HttpRequestParser(self)
+        # Versions are this module's to judge: the parser knows no HTTP/1.2.
+        parser.set_dangerous_leniencies(lenient_version=True)
+        return parser
+
+    def _feed(self, data: bytes | memoryview) -> None:
+        """Parse on, also behind a request that offers another protocol.
+
+        No such offer is taken (RFC 9110, 7.8). The parser ends where there is one, and
+        would pass over the body: so the head is read once more, without it.
+        """
+        while self._parser is not None:
+            try:
+                self._parser.feed_data(data)
+            except HttpParserUpgrade as upgrade:
+                data = memoryview(data)[int(upgrade.args[0]) :]
+                self._decline()
+            else:
+                return
+
+    def _decline(self) -> None:
+        """Read a head without its offer of another protocol; after CONNECT, no more."""
+        headers, self._headers = self._headers, []
+        if not headers:
+            self._parser = None
+            return
+        head = _without_offer(self._request, headers)
+        self._request, self._in_body = Request(self), False
+        self._parser, counted = self._new_parser(), self._attributed
+        self._parser.feed_data(head)
+        self._attributed = counted  # these bytes were counted as they came
+
+    def _problem_of(
+        self, request: Request, version: str, headers: list[tuple[bytes, bytes]]
+    ) -> NotHttp | None:
+        """Return why a head cannot be answered, whatever it asks for; None if it can."""
+        line = len(request.method) + len(request.raw_target) + _LINE_FRAME_BYTES
+        most = self._server.max_head_bytes()
+        problem = None
+        if version[0] != "1" or request.method in _NOT_OF_HTTP:
+            problem = NotHttp(_OTHER_PROTOCOL)
+        elif request.headers > _MOST_HEADERS:
+            problem = NotHttp(f"it has over {_MOST_HEADERS} headers")
+        elif line > min(_LINE_BYTES, most):
+            problem = _target_too_long()
+        elif line + _LINE_ENDS_BYTES + request.size > most:
+            problem = NotHttp(_HEAD_TOO_LONG)
+        elif request.size > _LINE_BYTES and any(
+            len(value) > _LINE_BYTES for _, value in headers
+        ):
+            problem = NotHttp(f"a header's value is over {_LINE_BYTES} bytes")
+        return problem
+
     def _is_bounded(self, request: Request) -> bool:
         return (
             request.headers <= _MOST_HEADERS
             and request.size <= self._server.max_head_bytes()
         )
+
+    @property
+    def _tls(self) -> CallersObject | None:
+        tls = self._transport.get_extra_info("ssl_object")
+        return tls if isinstance(tls, CallersObject) else None
+
+    def _end_half(self) -> None:
+        """Note that the caller sends no more; close behind what it is still to get."""
+        if self._current is None or self._transport.is_closing():
+            self._close()
+            return
+        self._half_closed = True
+        if self._in_body:
+            self._request.body.lose("The rest never comes.")
 
     # --- one request after the other -------------------------------------------
 
@@ -506,6 +696,7 @@ class Connection(Paced):
             self._write_refusal(asked)
             return
         self._current = asked
+        self._queue.pop(self, None)
         self._answered = False
         if self._task is None:
             self._task = self._loop.create_task(self._answer_all())
@@ -537,6 +728,9 @@ class Connection(Paced):
     def _next(self, request: Request) -> None:
         """Go on behind an answer."""
         self._current = None
+        if self in self._server.connections:  # its caller may be gone, or cut off
+            self._queue = self._server.idle
+            self._queue[self] = self._loop.time()
         if request.body.is_whole:
             request.body.drop()
         else:
@@ -554,8 +748,6 @@ class Connection(Paced):
             self._begin(following)
         elif self._half_closed:
             self._close()
-        else:
-            self._quiet_since = self._loop.time()
         self.update_flow()
 
     def _write_refusal(self, cause: NotHttp) -> None:
@@ -623,14 +815,27 @@ class Connection(Paced):
         self._timer = self._loop.call_later(seconds, act)
 
     def _end_if_idle(self) -> None:
-        """Close a connection whose next request does not come."""
-        left = self._server.idle_s
-        if self._current is None:
-            left += self._quiet_since - self._loop.time()
+        """Close a connection whose first or next request does not come."""
+        server = self._server
+        left = server.head_s if self._queue is server.unheard else server.idle_s
+        since = self._queue.get(self)
+        if since is not None:
+            left += since - self._loop.time()
         if left > 0:
-            self._ring(left, self._end_if_idle)
+            self._ring(min(left, server.idle_s), self._end_if_idle)
         else:
             self._close()
+
+
+def _without_offer(request: Request, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Write a head as it came, but for its Upgrade header."""
+    line = b"%b %b HTTP/%b" % (
+        request.method.encode("latin-1"),
+        request.raw_target,
+        request.version.encode("latin-1"),
+    )
+    kept = [b"%b: %b" % each for each in headers if each[0].lower() != b"upgrade"]
+    return b"\r\n".join([line, *kept, b"", b""])
 
 
 @lru_cache(maxsize=1)
@@ -640,8 +845,11 @@ def _date(second: int) -> str:  # noqa: ARG001 - what it is kept for
 
 
 def _reason_of(error: HttpParserError, line: bytes) -> NotHttp:
-    """Say what is wrong, without the parser's text: it may quote the request."""
-    is_method = isinstance(error, HttpParserInvalidMethodError) and bool(
-        _A_METHOD.match(line)
-    )
-    return NotHttp(type(error).__name__, is_method=is_method)
+    """Say what is wrong, in words of ours: the parser's may quote the request."""
+    if isinstance(error, HttpParserInvalidMethodError):
+        if _A_METHOD.match(line):
+            return NotHttp("its method", status=HTTPStatus.METHOD_NOT_ALLOWED)
+        return NotHttp("its request line begins with no method")
+    if isinstance(error, HttpParserInvalidURLError):
+        return NotHttp("its target has a character that no target has")
+    return NotHttp(_REASONS.get(str(error), "a line, a header or a chunk is malformed"))

@@ -14,9 +14,6 @@ from gateway.edge.pieces import READ_BYTES
 
 BACKLOG: Final = 128
 
-_HANDSHAKE_S: Final = 10.0
-"""For TLS to come about; asyncio's own bound is a minute."""
-
 _GIVEN_WAY_S: Final = 0.002
 """For another process to take a connection."""
 
@@ -69,7 +66,6 @@ class Door:
         self._tls = tls
         self._gives_way = gives_way
         self._loop = asyncio.get_running_loop()
-        self._beginning: set[asyncio.Task[None]] = set()
         self._pauses: dict[socket.socket, asyncio.TimerHandle] = {}
         self._left = 1
         self._telling: asyncio.TimerHandle | None = None
@@ -91,9 +87,10 @@ class Door:
     async def end(self) -> None:
         """Close, and cut off the handshakes that are not over."""
         self.close()
-        for task in self._beginning:
+        handshakes = tuple(self._server.beginning.values())
+        for task in handshakes:
             task.cancel()
-        await asyncio.gather(*self._beginning, return_exceptions=True)
+        await asyncio.gather(*handshakes, return_exceptions=True)
 
     def _open(self, listening: socket.socket) -> None:
         self._loop.add_reader(listening, self._take, listening)
@@ -148,18 +145,18 @@ class Door:
         self._pauses[listening] = self._loop.call_later(delay, act)
 
     def _admit(self, connection: socket.socket, address: object) -> None:
-        if self._server.is_full:
-            self._server.on_refused()
-            connection.close()
-            return
+        server = self._server
+        if server.is_full:
+            server.on_refused()
+            if not server.make_room():
+                connection.close()
+                return
         if self._tls is not None:  # which keeps whatever one read of the socket brings
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
-        protocol = self._server()
+        protocol = server()
         protocol.peer = peer_of(connection, address)
-        self._server.beginning.add(protocol)
         task = self._loop.create_task(self._begin(connection, protocol))
-        self._beginning.add(task)
-        task.add_done_callback(self._beginning.discard)
+        server.beginning[protocol] = task
 
     async def _begin(self, connection: socket.socket, protocol: Connection) -> None:
         """Bring about TLS, if there is to be."""
@@ -168,10 +165,11 @@ class Door:
                 lambda: protocol,
                 connection,
                 ssl=self._tls,
-                ssl_handshake_timeout=_HANDSHAKE_S if self._tls else None,
+                ssl_handshake_timeout=self._server.head_s if self._tls else None,
             )
         except OSError as error:
             if self._tls is not None:
                 self._server.on_handshake_failed(protocol.peer, why_no_tls(error))
         finally:
-            self._server.beginning.discard(protocol)
+            if self._server.beginning.pop(protocol, None) is not None:
+                self._server.unheard.pop(protocol, None)  # it never began

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -29,21 +30,20 @@ from gateway.edge.request import (
     too_late,
 )
 from gateway.edge.response import Response
+from gateway.edge.rules import check_head, check_site
 from gateway.errors import (
     ExchangeError,
-    InternalError,
     InvalidRequest,
     MethodNotAllowed,
-    Outcome,
     ResponseMalformed,
 )
 from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
 from gateway.protocol.messages import POST, by_name
 from gateway.relay.exchange import Relay
+from gateway.relay.outcome import Answer, Attempts
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Route
-from gateway.relay.trial import Answer
 
 _NOT_POST: Final = "Every call of this gateway is a POST."
 _EXCHANGE_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -56,11 +56,15 @@ _PASSED_ON: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What answers requests: one configuration's, replaced whole at a reload."""
+    """What answers requests: one configuration's, replaced whole at a reload.
+
+    `hosts`: the names that it may be called by without callers, beside `localhost`.
+    """
 
     policy: Policy
     relay: Relay
     bounds: Bounds
+    hosts: frozenset[str] = frozenset()
 
 
 class _Names:
@@ -151,14 +155,23 @@ class Inbound:
         record = ExchangeRecord(self._exchange_id(request))
         started = self._clock.monotonic()
         service = self._service
+        attempts = Attempts()
+        response: Response | None = None
         self.requests += 1
         account = Account(self._memory)
         try:
             try:
-                response = await self._serve(service, request, record, account, started)
+                response = await self._serve(
+                    service,
+                    request,
+                    record,
+                    started=started,
+                    account=account,
+                    attempts=attempts,
+                )
             except Exception as error:  # noqa: BLE001 - the last resort: fail closed
                 record.peer = request.wire.peer
-                response = _problem_of(error, record)
+                response = _problem_of(error, record, attempts)
             record.seconds = self._clock.monotonic() - started
             if self.draining:
                 response.closes = True
@@ -173,19 +186,25 @@ class Inbound:
             self.requests -= 1
             if not self.requests:
                 self._ended.set()
-            if not record.code:  # cut off, because the gateway ends
-                _defect(record)
-                record.delivered = False
-                record.seconds = self._clock.monotonic() - started
+            if response is None:  # cut off, because the gateway ends
+                self._cut_off(record, attempts, started)
             self._observer(record)
+
+    def _cut_off(
+        self, record: ExchangeRecord, attempts: Attempts, started: float
+    ) -> None:
+        _failed(attempts.told(asyncio.CancelledError()), record)
+        record.delivered = False
+        record.seconds = self._clock.monotonic() - started
 
     def refuse(self, cause: NotHttp) -> Response:
         """Answer what was not HTTP at all."""
         error: ExchangeError = MethodNotAllowed(_NOT_POST)
-        if not cause.is_method:
-            error = InvalidRequest(f"The request is not HTTP as it must be ({cause}).")
+        if cause.status is not HTTPStatus.METHOD_NOT_ALLOWED:
+            error = InvalidRequest(f"The request is not HTTP as it must be: {cause}.")
         record = ExchangeRecord(self._names.next(), peer=cause.peer)
-        response = _failed(error, record)
+        record.code, record.outcome = error.code, str(error.outcome)
+        response = _finished(problem(error, record.exchange_id, cause.status), record)
         self._observer(record)
         return response
 
@@ -194,8 +213,10 @@ class Inbound:
         service: Service,
         request: Request,
         record: ExchangeRecord,
-        account: Account,
+        *,
         started: float,
+        account: Account,
+        attempts: Attempts,
     ) -> Response:
         """Find out who calls what; then read it, and carry out the exchange."""
         head, route = _admitted(service, request, record)
@@ -210,7 +231,7 @@ class Inbound:
             if self._digests:
                 record.request_sha256 = hashlib.sha256(body).hexdigest()
             call = Call(head.target, body, head.encrypt, deadline, account)
-            answer = await service.relay.exchange(route, call, record)
+            answer = await service.relay.exchange(route, call, record, attempts)
         finally:
             self.in_flight -= 1
             self._admission.leave(place)
@@ -272,11 +293,14 @@ def _admitted(
 ) -> tuple[Head, Route]:
     """Give what the head of a request says, and its route, if the policy has it pass."""
     policy = service.policy
+    check_head(request)
     if policy.knows_callers:
         policy.identify(credentials_of(request), record)
+    else:
+        check_site(request, service.hosts, "inbound.hosts")
     if request.method != POST:
         policy.check_method(request.method, request.target, record)
-    head = read_head(request, service.bounds)
+    head = read_head(request)
     route = policy.route(head.target, head.client, record)
     record.client, record.route = route.client.name, route.path
     policy.take(record)
@@ -319,12 +343,14 @@ def _chosen(headers: Headers) -> dict[str, str]:
     return chosen
 
 
-def _problem_of(error: Exception, record: ExchangeRecord) -> Response:
-    """Give the answer to whatever ended an exchange."""
-    if not isinstance(error, ExchangeError):
+def _problem_of(
+    error: Exception, record: ExchangeRecord, attempts: Attempts
+) -> Response:
+    """Return the answer to whatever ended an exchange."""
+    told = attempts.told(error)
+    if told is not error:
         record.error = _place_of(error)
-        return _defect(record)
-    response = _failed(error, record)
+    response = _failed(told, record)
     # Whoever sent it may see its end, and what is behind, elsewhere.
     response.closes = isinstance(error, InvalidRequest)
     return response
@@ -332,14 +358,9 @@ def _problem_of(error: Exception, record: ExchangeRecord) -> Response:
 
 def _failed(error: ExchangeError, record: ExchangeRecord) -> Response:
     record.code, record.outcome = error.code, str(error.outcome)
+    if error.cause is not None:
+        record.cause = error.cause
     return _finished(problem(error, record.exchange_id), record)
-
-
-def _defect(record: ExchangeRecord) -> Response:
-    sent = record.upstream_seconds is not None
-    outcome = Outcome.UNKNOWN if sent else Outcome.NOT_SENT
-    msg = "A defect of the gateway, or its end; its log has the place."
-    return _failed(InternalError(msg, outcome), record)
 
 
 def _finished(response: Response, record: ExchangeRecord) -> Response:

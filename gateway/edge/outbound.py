@@ -1,13 +1,17 @@
 """A connection to AlipayHK that carries one exchange after another."""
 
 import asyncio
+import os
 import select
+from contextlib import suppress
+from math import inf
 from typing import Final, cast
 
 from gateway.edge.alarm import Alarm
 from gateway.edge.answers import AnswerReader
 from gateway.edge.paced import Paced
 from gateway.edge.pieces import READ_BYTES, pieces_of
+from gateway.edge.reasons import reason_of
 from gateway.errors import UpstreamTimeout
 from gateway.protocol import ReceivedResponse
 from gateway.relay.ports import UNCOUNTED, Memory
@@ -21,12 +25,16 @@ class Outbound(Paced):
     """One connection, from its first exchange to its last.
 
     Attributes:
-        idle_since: the loop's second at which it was last given back to the pool.
+        fresh_until: the loop's second from which on it carries no further exchange.
+        idle_until: the loop's second until which it may be taken from the pool.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.idle_since = 0.0
+        self.fresh_until = inf
+        self.idle_until = 0.0
+        self._lost_by = "closed"
+        """Why it ended, once it has."""
         self._spoiled = False
         self._paused = False
         self._memory: Memory = UNCOUNTED
@@ -40,6 +48,8 @@ class Outbound(Paced):
         self._deadline = 0.0
         self._first_byte_s: float | None = None
         self._late = False
+        self._rest: int | None = None
+        """A second descriptor of the socket, while a large request is under way."""
         self._transport: asyncio.Transport
 
     @property
@@ -57,6 +67,11 @@ class Outbound(Paced):
         return self._reader.keeps_open and self.is_fit
 
     @property
+    def keep_alive_s(self) -> float:
+        """How long the other side keeps it open after its last answer, as that said."""
+        return self._reader.keep_alive_s
+
+    @property
     def is_still(self) -> bool:
         """Whether a request may be written to it at once: nothing had come up to now.
 
@@ -71,6 +86,12 @@ class Outbound(Paced):
                 return self.is_fit
             await next_turn()
         return False
+
+    async def reason_lost(self) -> str:
+        """Return why it is not fit any more, as far as the loop tells."""
+        for _ in range(_TURNS):
+            await next_turn()
+        return self._lost_by
 
     async def ask(
         self,
@@ -123,10 +144,15 @@ class Outbound(Paced):
                 raise error
             finally:
                 del error  # which leads back here
-        self._alarm.calm()
-        self._answer, self._memory = None, UNCOUNTED
-        memory.settle()
+        self._finish()
         return ReceivedResponse(answer.status, answer.headers, answer.take_body())
+
+    def _finish(self) -> None:
+        self._alarm.calm()
+        self._answer = None
+        self._forget_rest()
+        self._memory.settle()
+        self._memory = UNCOUNTED
 
     async def _read_on(self, deadline: float) -> None:
         """Read on, once there is room for what comes."""
@@ -142,8 +168,11 @@ class Outbound(Paced):
         """Write a large body as it is taken.
 
         An answer that comes before the body was taken is one all the same; the
-        connection is then at its end.
+        connection is then at its end. One that came before a write failed is read, too:
+        the loop closes its descriptor by then, and with the last one what was received
+        is gone.
         """
+        self._rest = os.dup(self._transport.get_extra_info("socket").fileno())
         first, *rest = pieces_of(body)
         self._transport.write(head + first)
         for piece in rest:
@@ -151,7 +180,7 @@ class Outbound(Paced):
                 await self._taken
             if self._late:
                 raise TimeoutError
-            if answer.ended or self._spoiled:
+            if answer.ended or not self.is_fit:
                 self._spoiled = True
                 return
             self._transport.write(piece)
@@ -160,6 +189,7 @@ class Outbound(Paced):
         """Close the connection, whatever is under way on it."""
         self._answer = None
         self._alarm.end()
+        self._forget_rest()
         self._transport.abort()
 
     # --- what the loop calls ---------------------------------------------------
@@ -199,14 +229,34 @@ class Outbound(Paced):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection is gone."""
         self._spoiled = True
+        if isinstance(exc, OSError):
+            self._lost_by = reason_of(exc)
+        self._read_rest()
         self._end_answer(exc)
+
+    def _read_rest(self) -> None:
+        """Read what had come when a write failed: it may be the answer that says why."""
+        rest, answer = self._rest, self._answer
+        if rest is None or answer is None:
+            return
+        tls = self._transport.get_extra_info("ssl_object")
+        with suppress(OSError):
+            while not answer.ended and (data := os.read(rest, READ_BYTES)):
+                self._memory.add(len(data))
+                answer.feed(data if tls is None else tls.read_rest(data))
+        self._forget_rest()
+
+    def _forget_rest(self) -> None:
+        if self._rest is not None:
+            os.close(self._rest)
+            self._rest = None
 
     def _end_answer(self, cause: Exception | None = None) -> None:
         self._alarm.end()
         if self._answer is not None:
             self._answer.end()
-            if self._answer.error is not None and cause is not None:
-                self._answer.error.__cause__ = cause
+            if (error := self._answer.error) is not None:
+                error.__cause__, error.cause = cause, self._lost_by
             self._wake()
 
     def _lose_patience(self) -> None:
@@ -217,7 +267,9 @@ class Outbound(Paced):
             self._late = True
         else:
             seconds = f"{self._first_byte_s:g} s (clients[].first_byte_timeout_s)"
-            answer.fail(UpstreamTimeout(f"No answer began within {seconds}."))
+            msg = f"No answer began within {seconds}."
+            cause = f"timed out: no answer began within {seconds}"
+            answer.fail(UpstreamTimeout(msg, cause=cause))
         self._wake()
 
     def _wake(self) -> None:

@@ -44,9 +44,18 @@ STATUS: Final = MappingProxyType(
 """HTTP status by code: the contract's table."""
 
 
-def problem(error: ExchangeError, exchange_id: str) -> Response:
-    """Give the response for an error: what happened and whether to send again."""
-    status = STATUS[error.code]
+def problem(
+    error: ExchangeError, exchange_id: str, status: HTTPStatus | None = None
+) -> Response:
+    """Return the response for an error: what happened and whether to send again.
+
+    Args:
+        error: the error.
+        exchange_id: names the exchange.
+        status: where HTTP has one that says more than the table's: 414 for a target
+            that is too long (RFC 9110, 15.5.15), whose code is `invalid_request`.
+    """
+    status = status or STATUS[error.code]
     members = {
         "type": f"urn:alipayhk-gateway:problem:{error.code}",
         "title": error.title,

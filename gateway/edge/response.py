@@ -16,8 +16,6 @@ class Response:
         body: all of it.
         headers: without those that say how long it is and what becomes of the
             connection.
-
-    Attributes:
         closes: whether the connection ends behind it.
     """
 
@@ -29,11 +27,12 @@ class Response:
         status: int = HTTPStatus.OK,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        closes: bool = False,
     ) -> None:
         self.status = status
         self.body = body
         self.headers = dict(headers or {})
-        self.closes = False
+        self.closes = closes
 
     def head(self, date: str, *, is_old: bool, keeps_open: bool) -> bytes:
         """Give status line and headers, with the empty line behind them.

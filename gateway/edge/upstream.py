@@ -10,6 +10,8 @@ verification, and is lenient where this must not be (docs/adr/0015-own-client.md
 """
 
 import asyncio
+from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from gateway.edge.dial import Dial
@@ -31,6 +33,8 @@ class HttpUpstream:
         max_response_bytes: the greatest body that is read.
         first_byte_timeout_s: how long AlipayHK may take to begin its answer; None
             leaves that to the deadline.
+        max_connection_age_s: no exchange begins on a connection that is older.
+        entropy: gives that many random bytes; by default none that are random.
     """
 
     def __init__(
@@ -39,10 +43,12 @@ class HttpUpstream:
         *,
         max_response_bytes: int,
         first_byte_timeout_s: float | None = None,
+        max_connection_age_s: float = inf,
+        entropy: Callable[[int], bytes] = bytes,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pool = Pool(dial)
-        self._behind_target = f" HTTP/1.1\r\nHost: {dial.netloc}\r\n{_OUR_HEADERS}"
+        self._pool = Pool(dial, max_connection_age_s, entropy)
+        self._behind_target = f" HTTP/1.1\r\nHost: {dial.host}\r\n{_OUR_HEADERS}"
         self._max_response_bytes = max_response_bytes
         self._first_byte_timeout_s = first_byte_timeout_s
 
@@ -51,7 +57,12 @@ class HttpUpstream:
         self._pool.close()
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float, memory: Memory
+        self,
+        request: SignedMessage,
+        *,
+        timeout_s: float,
+        memory: Memory,
+        on_write: Callable[[], None],
     ) -> ReceivedResponse:
         """Send the request and wait for the whole answer; see `Upstream.send`.
 
@@ -62,8 +73,10 @@ class HttpUpstream:
         connection = self._pool.take_now() or await self._connection(deadline)
         before = memory.held
         try:
+            head = self._head(request)
+            on_write()  # `ask` writes before it waits for anything
             return await connection.ask(
-                (self._head(request), request.body),
+                (head, request.body),
                 self._max_response_bytes,
                 memory,
                 deadline,
@@ -74,8 +87,9 @@ class HttpUpstream:
             memory.keep(before)
             if not isinstance(error, TimeoutError):
                 raise
-            msg = f"No whole answer within the route's deadline of {timeout_s:g} s."
-            raise UpstreamTimeout(msg) from None
+            msg = "No whole answer came in time."
+            cause = "timed out: no whole answer"
+            raise UpstreamTimeout(msg, cause=cause, at_deadline=True) from None
         finally:
             self._pool.give_back(connection)
 
@@ -83,8 +97,9 @@ class HttpUpstream:
         try:
             return await self._pool.take(deadline - self._loop.time())
         except TimeoutError:
-            msg = "No connection to AlipayHK within the route's deadline."
-            raise UpstreamUnavailable(msg) from None
+            msg = "No connection to AlipayHK could be made in time."
+            cause = "timed out: no connection"
+            raise UpstreamUnavailable(msg, cause=cause, at_deadline=True) from None
 
     def _head(self, request: SignedMessage) -> bytes:
         draft = request.draft

@@ -19,7 +19,14 @@ from itertools import zip_longest
 from typing import Final, TypeAlias
 
 from gateway.errors import KeyringError
-from gateway.keys.manifest import PLANS, Entry, Manifest, Share, format_moment
+from gateway.keys.manifest import (
+    CANARY_STATES,
+    PLANS,
+    Entry,
+    Manifest,
+    Share,
+    format_moment,
+)
 from gateway.keys.model import HELD, PARTNER_USES, PLATFORM_USES, KeyState, Use
 
 
@@ -198,7 +205,10 @@ def stage(
 
 
 def start_canary(manifest: Manifest, which: Which, shares: Iterable[Share]) -> Manifest:
-    """Let a pre-active key of ours sign a share of the exchanges, or another share.
+    """Let a key of ours that is not active sign a share of the exchanges, or another.
+
+    One that was active before may be tried again: then it stays to be destroyed by
+    hand, as one that is activated again does.
 
     Raises:
         KeyringError: there is no such key, it is past that, AlipayHK cannot know it
@@ -210,8 +220,15 @@ def start_canary(manifest: Manifest, which: Which, shares: Iterable[Share]) -> M
     if party is not Party.PARTNER or Use.SIGN not in _uses(party, chosen):
         msg = f"{name} does not sign; a canary is for a key of ours that signs"
         raise KeyringError(msg)
-    if chosen.state is not KeyState.PRE_ACTIVE:
-        msg = f"{name} is {chosen.state}; only a pre-active key begins as a canary"
+    if chosen.state not in CANARY_STATES:
+        msg = f"{name} is {chosen.state}; a canary begins as pre-active or deactivated"
+        raise KeyringError(msg)
+    if chosen.activate_at is not None:
+        msg = (
+            f"{name} is to be activated at {format_moment(chosen.activate_at)}, whatever "
+            f"becomes of a canary: `gateway keys rollback` first, and let the last share "
+            "of the canary be 100 %"
+        )
         raise KeyringError(msg)
     _check_exported(party, chosen)
     if not _active_for(manifest, party, Use.SIGN):
@@ -221,7 +238,9 @@ def start_canary(manifest: Manifest, which: Which, shares: Iterable[Share]) -> M
         if entry.canary and entry is not chosen:
             msg = f"{_name(party, entry)} is a canary already; roll that back first"
             raise KeyringError(msg)
-    return _replaced(manifest, party, chosen, canary=tuple(shares))
+    returns = chosen.state is KeyState.DEACTIVATED
+    end = None if returns else chosen.destroy_at
+    return _replaced(manifest, party, chosen, canary=tuple(shares), destroy_at=end)
 
 
 def deactivate(

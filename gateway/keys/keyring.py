@@ -5,13 +5,14 @@ splits it. Which key may do what is decided here and nowhere else:
 
 1. One key signs: the partner's active one.
    While there is a canary, that one signs its share of the exchanges instead.
-2. The partner's active, staged and deactivated keys decrypt, in this order.
+2. The partner's active, staged and deactivated keys decrypt, in this order, but first
+   the one that the message names: nobody documents whose label that is.
 3. AlipayHK's active, staged and deactivated keys verify, in this order.
 4. One key encrypts to AlipayHK: its active one.
-5. A version that is named and not among these is unknown, whatever its state.
+5. A version that is named and not among these is unknown, whatever its state. What it
+   signed is refused; what it is to decrypt may be opened by another.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,12 +29,12 @@ from gateway.keys.ports import PrivateKey
 from gateway.protocol import PublicKey, PublicKeys, Result, read_encryption
 from gateway.protocol.encryption import decrypt_object
 from gateway.protocol.messages import Verified
-from gateway.protocol.results import result_of
 
 _TRIED: Final = (KeyState.ACTIVE, KeyState.PRE_ACTIVE, KeyState.DEACTIVATED)
 """Where no version is named: the key in use, the one to come, the one that was."""
 
-_HASHED_BYTES: Final = 8
+_MOST_TRIED: Final = 8
+"""Keys for one message: each is a private-key operation, in a token a call of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,31 +44,42 @@ class Canary:
     Attributes:
         share: from 0 to 1.
         halted: why it signs nothing until told otherwise; None while it may.
+        steps: the shares that its schedule has come to by now, in their order.
     """
 
     key: PrivateKey = field(repr=False)
     share: float
     halted: str | None = None
+    steps: tuple[float, ...] = ()
 
     @property
     def version(self) -> str:
         """The partner's version that is tried."""
         return self.key.public.version
 
-    def takes(self, exchange_id: str) -> bool:
-        """Tell whether it signs this exchange: always the same for the same id."""
-        digest = hashlib.sha256(exchange_id.encode()).digest()[:_HASHED_BYTES]
-        part = int.from_bytes(digest) / (1 << 8 * _HASHED_BYTES)
-        return self.halted is None and part < self.share
+    def takes(self, lot: float) -> bool:
+        """Return whether it signs an exchange.
+
+        Args:
+            lot: the exchange's, from 0 to below 1, that its caller cannot foresee.
+        """
+        return self.halted is None and lot < self.share
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A body that was decrypted, our version that did it, and what the body says."""
+    """A body that was decrypted.
+
+    Attributes:
+        version: ours that did it.
+        result: what the body says of the request.
+        named: the version that the Encrypt header names; None if it names none.
+    """
 
     body: bytes = field(repr=False)
     version: str
     result: Result | None
+    named: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +169,12 @@ class Keyring:
             return self
         return replace(self, canary=replace(self.canary, halted=reason))
 
+    def with_canary_share(self, share: float) -> "Keyring":
+        """Return the same ring with a canary that signs this share."""
+        if self.canary is None or self.canary.share == share:
+            return self
+        return replace(self, canary=replace(self.canary, share=share))
+
     @property
     def signer(self) -> PrivateKey:
         """The one key that signs.
@@ -169,13 +187,16 @@ class Keyring:
             raise KeyUnavailable(msg)
         return self.active_signer
 
-    def signer_for(self, exchange_id: str) -> PrivateKey:
-        """The one key that signs this exchange.
+    def signer_for(self, lot: float) -> PrivateKey:
+        """Return the one key that signs an exchange.
+
+        Args:
+            lot: the exchange's; see `Canary.takes`.
 
         Raises:
             KeyUnavailable: no key of the partner is active for signing.
         """
-        if self.canary is not None and self.canary.takes(exchange_id):
+        if self.canary is not None and self.canary.takes(lot):
             return self.canary.key
         return self.signer
 
@@ -217,42 +238,61 @@ class Keyring:
         return (await self.opened(message)).body
 
     async def opened(self, message: Verified) -> "Opened":
-        """Give the plain body of a message that has an Encrypt header, and by which key.
+        """Decrypt the body of a verified message, and return by which key.
 
-        Where no key version is named, each key that may decrypt is tried: a wrong
-        one gives random bytes, not an error, so only the whole decryption tells.
+        The keys of `unwrappers` are tried: a wrong one gives random bytes, not an
+        error, so only the whole decryption tells.
 
         Raises:
             DecryptionFailed: no key gives a body. A key that cannot be reached is no
                 other error: the message is here, so its `not_sent` would be a lie.
-            KeyVersionUnknown: the named version may not decrypt, or no key may.
+            KeyVersionUnknown: the same, and the named version may not decrypt.
+            ResponseMalformed: the body contradicts the answer's status.
         """
         encryption = read_encryption(message)
-        for key in self.unwrappers(encryption.key_version):
+        named = encryption.key_version
+        keys = self.unwrappers(named)
+        blames_key = True
+        for key in keys:
             try:
                 content_key = await key.unwrap(encryption.wrapped_key)
-                body, value = decrypt_object(message, content_key)
-            except (DecryptionFailed, KeyUnavailable):
+                body, result = decrypt_object(message, content_key)
+            except DecryptionFailed as error:
+                blames_key &= error.blames_key
                 continue
-            return Opened(body, key.public.version, result_of(value))
-        raise DecryptionFailed
+            except KeyUnavailable:
+                blames_key = False
+                continue
+            return Opened(body, key.public.version, result, named)
+        if named in (None, keys[0].public.version):
+            raise DecryptionFailed(blames_key=blames_key)
+        raise _unknown_version(blames_key=blames_key)
 
     def unwrappers(self, version: str | None) -> tuple[PrivateKey, ...]:
-        """Give the keys that may unwrap: the named one, or all if none is named.
+        """Return the keys that may unwrap, in the order in which they are to be tried.
+
+        The named one is first, if it may decrypt; of the others, so many that there
+        are eight at most.
 
         Raises:
-            KeyVersionUnknown: the named version may not decrypt, or no key may.
+            KeyVersionUnknown: no key may decrypt.
         """
-        found = tuple(
-            key for key in self.decrypters if version in (None, key.public.version)
-        )
-        if not found:
-            msg = (
-                "The Encrypt header names a keyVersion that the keyring does not hold "
-                "as active or deactivated. Ask AlipayHK which key it encrypts to."
-            )
-            raise KeyVersionUnknown(msg)
-        return found
+        if not self.decrypters:
+            raise _unknown_version()
+        keys = self.decrypters
+        if version not in (None, keys[0].public.version):
+            keys = tuple(sorted(keys, key=lambda key: key.public.version != version))
+        return keys[:_MOST_TRIED]
+
+
+def _unknown_version(*, blames_key: bool = False) -> KeyVersionUnknown:
+    error = KeyVersionUnknown(
+        "The Encrypt header names a keyVersion that the keyring does not hold as "
+        "active or deactivated, and no other key of ours opens the answer. Ask "
+        "AlipayHK which key it encrypts to."
+    )
+    error.blames_key = blames_key
+    return error
 
 
 Pair: TypeAlias = tuple[KeyInfo, PrivateKey | None]

@@ -33,6 +33,9 @@ FILE_NAME: Final = "keyring.yaml"
 PLANS: Final = ("activate_at", "deactivate_at", "destroy_at")
 """The keys of an entry that say when a step is to be taken."""
 
+CANARY_STATES: Final = frozenset({KeyState.PRE_ACTIVE, KeyState.DEACTIVATED})
+"""Those in which a key of ours may sign a share: it does not sign all."""
+
 _GREATEST: Final = 1 << 53
 """What the metric, a float, still tells apart."""
 
@@ -89,7 +92,8 @@ class Entry(documents.Section):
 
     Attributes:
         staged: a pre-active key that decrypts or verifies already.
-        canary: the shares of the exchanges that a pre-active key of ours signs.
+        canary: the shares of the exchanges that a key of ours signs, not active yet or
+            not any more.
         key, passphrase: say where, as `gateway.keys.locations` reads it.
         fingerprint: of the key that this version is, whatever its file holds.
     """
@@ -149,7 +153,7 @@ _FACTS: Final = (
 )
 _ONLY_IN: Final = {
     "staged": frozenset({KeyState.PRE_ACTIVE}),
-    "canary": frozenset({KeyState.PRE_ACTIVE}),
+    "canary": CANARY_STATES,
     "activate_at": frozenset({KeyState.PRE_ACTIVE, KeyState.DEACTIVATED}),
     "deactivate_at": HELD,
     "destroy_at": HELD,
@@ -257,14 +261,24 @@ def _flaws(
     gone = state == KeyState.DESTROYED or "destroyed" in entry
     if entry.get("key") is None and not gone:
         yield "key", "this key is required"
-    if name != "partner" and "canary" in entry:
-        yield "canary", "AlipayHK's keys sign nothing of ours; stage this one instead"
     yield from _misplaced(name, entry)
-    if "canary" in entry and isinstance(uses, list) and Use.SIGN not in uses:
-        yield "canary", "a key that does not sign cannot sign a share"
+    if "canary" in entry:
+        yield from _flaws_of_canary(name, entry)
     for key, states in _ONLY_IN.items():
         if key in entry and state in tuple(set(KeyState) - states):
             yield key, f"a key that is {state} has none"
+
+
+def _flaws_of_canary(
+    name: str, entry: dict[str, documents.Tree]
+) -> Iterator[tuple[str, str]]:
+    uses = entry.get("use")
+    if name != "partner":
+        yield "canary", "AlipayHK's keys sign nothing of ours; stage this one instead"
+    if isinstance(uses, list) and Use.SIGN not in uses:
+        yield "canary", "a key that does not sign cannot sign a share"
+    if entry.get("activate_at") is not None:
+        yield "activate_at", "it would not heed the canary; let its last share be 100"
 
 
 def _misplaced(

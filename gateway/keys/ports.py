@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from gateway.keys.model import Use
 from gateway.protocol import PublicKey
@@ -79,4 +81,20 @@ class KeyHome(Protocol):
 
     def close(self) -> None:
         """Let go of everything: the process ends. Pairs are unavailable from now on."""
+        ...
+
+
+@runtime_checkable
+class KeyMaker(Protocol):
+    """A home in which pairs are made, so that none was ever anywhere else."""
+
+    def generate(self, place: Place, bits: int) -> RSAPublicKey:
+        """Make a pair for the uses of `place`, and return its public half.
+
+        May block for as long as a device needs for it.
+
+        Raises:
+            KeyringError: it cannot be made there, or there is one of that name.
+            KeyUnavailable: the home cannot be reached now.
+        """
         ...

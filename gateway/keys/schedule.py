@@ -80,8 +80,14 @@ def moments(manifest: Manifest) -> list[datetime]:
 
 def share_at(entry: Entry, now: datetime) -> float:
     """Give the share of the exchanges that a canary signs, from 0 to 1."""
-    begun = [step for step in entry.canary if step.at <= now]
-    return max(begun, key=lambda step: step.at).share / 100 if begun else 0.0
+    begun = shares_begun(entry, now)
+    return begun[-1] if begun else 0.0
+
+
+def shares_begun(entry: Entry, now: datetime) -> tuple[float, ...]:
+    """Return the shares that a canary's schedule has come to by `now`, in their order."""
+    steps = sorted(entry.canary, key=lambda step: step.at)
+    return tuple(step.share / 100 for step in steps if step.at <= now)
 
 
 def check(manifest: Manifest) -> None:
@@ -111,6 +117,13 @@ def plan_activation(
         KeyringError: the step could not be taken then.
     """
     party, chosen = which[0], changes.find(manifest, *which)
+    if chosen.canary:
+        msg = (
+            f"{party} version {chosen.version} is a canary, and a plan would activate it "
+            "though it was halted: let its last share be 100 % (--canary 5%,100% "
+            "--every TIME), and activate it then"
+        )
+        raise KeyringError(msg)
     end = None if overlap is None else _later(moment, overlap)
     staying = changes.making_way_no_more(manifest, party, chosen)
     returns = chosen.state is KeyState.DEACTIVATED

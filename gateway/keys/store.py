@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Final, Protocol
 
 from gateway.errors import KeyringError, KeyUnavailable, SetupError
-from gateway.keys.keyring import Keyring
+from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.schedule import FIRST_MOMENT
 
 POLL_SECONDS: Final = 0.4
@@ -68,6 +68,8 @@ class KeyStore:
         at_least: the lowest generation that is taken up.
         halted: gives why a ring's canary is to sign nothing more, at any time, though
             its source does not say so; None while it may.
+        canary_share: gives the share that a ring's canary may sign, which may be less
+            than its schedule has come to.
         quiet: tell the listener nothing until `tell` is called.
     """
 
@@ -81,6 +83,7 @@ class KeyStore:
         now: Callable[[], datetime],
         at_least: int = 0,
         halted: Callable[[Keyring], str | None] = lambda _: None,
+        canary_share: Callable[[Canary, int], float] = lambda canary, _: canary.share,
         quiet: bool = False,
     ) -> None:
         self.client = client
@@ -91,6 +94,7 @@ class KeyStore:
         self._listener = listener
         self._at_least = at_least
         self._halted = halted
+        self._canary_share = canary_share
         self._telling = not quiet
         self._ring: Keyring | None = None
         self._seen: object = None
@@ -157,9 +161,9 @@ class KeyStore:
         return True
 
     def advance(self) -> None:
-        """Take the planned steps that are due."""
+        """Take the planned steps that are due, and let a canary grow that may."""
         if (ring := self.ring) is not None:
-            later = ring.at(self._now())
+            later = self._with_share(ring.at(self._now()))
             if later is not ring:
                 self._use(later)
 
@@ -178,8 +182,14 @@ class KeyStore:
             if self._telling:
                 self._listener.reused(self.client, ring.generation)
 
+    def _with_share(self, ring: Keyring) -> Keyring:
+        if ring.canary is None:
+            return ring
+        share = self._canary_share(ring.canary, ring.generation)
+        return ring.with_canary_share(share)
+
     def _use(self, ring: Keyring) -> None:
-        self._ring = ring
+        self._ring = ring = self._with_share(ring)
         if self._telling:
             self._listener.loaded(self.client, self.ring or ring)
 

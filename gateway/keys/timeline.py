@@ -83,7 +83,9 @@ class Timeline:
     def _canary(self, now: datetime) -> Canary | None:
         for entry, key in zip(self.manifest.partner, self.pairs, strict=True):
             if entry.canary and key is not None:
-                return Canary(key, schedule.share_at(entry, now), self.halted)
+                steps = schedule.shares_begun(entry, now)
+                share = schedule.share_at(entry, now)
+                return Canary(key, share, self.halted, steps)
         return None
 
 

@@ -20,8 +20,8 @@ from gateway.errors import DecryptionFailed
 from gateway.protocol.encoding import decode_base64
 from gateway.protocol.fields import EncryptField, FieldError
 from gateway.protocol.keys import PublicKey
-from gateway.protocol.messages import JSON_UTF8, Draft, Verified
-from gateway.protocol.results import JsonObject, outline
+from gateway.protocol.messages import JSON_UTF8, Draft, Verified, VerifiedResponse
+from gateway.protocol.results import Result, check_status, outline, result_of
 
 CONTENT_KEY_BYTES: Final = 32
 _ACCEPTED_KEY_BYTES: Final = (16, 24, 32)
@@ -100,7 +100,7 @@ def unwrap(key: RSAPrivateKey, wrapped_key: bytes) -> bytes:
     try:
         return key.decrypt(wrapped_key, _WRAPPING)
     except ValueError:
-        raise DecryptionFailed from None
+        raise DecryptionFailed(blames_key=True) from None
 
 
 def decrypt(message: Verified, content_key: bytes) -> bytes:
@@ -111,17 +111,33 @@ def decrypt(message: Verified, content_key: bytes) -> bytes:
 
     Raises:
         DecryptionFailed: whatever is wrong.
+        ResponseMalformed: it is a success, in an answer whose status is not 2xx.
     """
     return decrypt_object(message, content_key)[0]
 
 
-def decrypt_object(message: Verified, content_key: bytes) -> tuple[bytes, JsonObject]:
-    """Do as `decrypt`, and give also the outline that was read to judge it."""
+def decrypt_object(
+    message: Verified, content_key: bytes
+) -> tuple[bytes, Result | None]:
+    """Do as `decrypt`, and return also what the body says of the request."""
     try:
         plaintext = _decrypt_body(content_key, message.body)
-        return plaintext, outline(plaintext)
-    except ValueError:
-        raise DecryptionFailed from None
+        result = result_of(outline(plaintext))
+    except ValueError as error:
+        blames_key = isinstance(error, _WrongContentKey)
+        raise DecryptionFailed(blames_key=blames_key) from None
+    if isinstance(message, VerifiedResponse):
+        check_status(message.status, result)
+    return plaintext, result
+
+
+class _WrongContentKey(ValueError):
+    """What comes out where the content key was unwrapped with a wrong key.
+
+    Then it has a wrong length, or the padding is wrong but once in 256 times. A body
+    that is no base64, or a padded text that is no JSON object as we read it, is not:
+    whoever writes the text chooses that.
+    """
 
 
 def _encrypt_body(content_key: bytes, plaintext: bytes) -> bytes:
@@ -140,15 +156,21 @@ def _decrypt_body(content_key: bytes, body: bytes) -> bytes:
     plaintext = _decrypt_blocks(content_key if fits else _STAND_IN, body)
     if not fits:
         msg = "a content key has 16, 24 or 32 bytes"
-        raise ValueError(msg)
+        raise _WrongContentKey(msg)
     return plaintext
 
 
 def _decrypt_blocks(content_key: bytes, body: bytes) -> bytes:
     padded = _blocks(_cipher(content_key).decryptor(), decode_base64(body))
+    if not padded:
+        msg = "it has no block"
+        raise ValueError(msg)
     # Given all of it, the library copies it three times: 0.9 ms for each MiB.
     unpadder = _PADDING.unpadder()
-    last = unpadder.update(padded[-_BLOCK_BYTES:]) + unpadder.finalize()
+    try:
+        last = unpadder.update(padded[-_BLOCK_BYTES:]) + unpadder.finalize()
+    except ValueError as error:
+        raise _WrongContentKey from error
     return bytes(padded[: len(padded) - _BLOCK_BYTES + len(last)])
 
 

@@ -11,7 +11,9 @@ The verdict table for responses (protocol.md 4; empty counts as missing):
     missing           missing        anything else   SignatureMissing
 
 It holds for encrypted exchanges too; there, a verified plain answer that is not a
-refusal is EncryptionDowngraded (protocol.md 3).
+refusal is EncryptionDowngraded (protocol.md 3). A verified plain answer is a JSON object,
+and no S under a status that is not 2xx; else it is ResponseMalformed. One that is too far
+from our clock, or older than its request, is ResponseStale.
 """
 
 from collections.abc import Sequence
@@ -42,7 +44,14 @@ from gateway.protocol.messages import (
     VerifiedResponse,
     by_name,
 )
-from gateway.protocol.results import REFUSALS, read_result
+from gateway.protocol.results import (
+    REFUSALS,
+    Result,
+    check_status,
+    outline,
+    read_result,
+    result_of,
+)
 from gateway.protocol.signature import base_of, matches
 from gateway.protocol.timestamps import Freshness, parse_http_date, parse_time
 
@@ -76,7 +85,7 @@ def verify_response(
         request: what we sent; its method, target and Client-Id are what the
             signature must cover, whatever the answer says of itself.
         keys: AlipayHK's keys that may verify, the active one first.
-        freshness: how far Response-Time may be from our clock.
+        freshness: which Response-Times are taken.
 
     Raises:
         UntrustedAnswer: one of its kinds; see the table above.
@@ -89,15 +98,16 @@ def verify_response(
         return _refusal(received, half_signed=half_signed)
     _check_client_id(client_id, sent.client_id)
     base = base_of(sent.method, sent.target, sent.client_id, time_text, received.body)
-    version = _verify(signature, base, keys)
+    version, raw = _verify(signature, base, keys)
     try:
         time = parse_time(time_text)
     except ValueError as error:
         msg = f"Response-Time cannot be read: {error}."
         raise ResponseMalformed(msg) from None
     freshness.check(time)
-    if sent.encryption is not None and encrypt is None:
-        _check_no_downgrade(received.body)
+    result = None
+    if encrypt is None:
+        result = _plain_result(received, encrypted_request=sent.encryption is not None)
     return VerifiedResponse(
         sent.client_id,
         time,
@@ -108,6 +118,8 @@ def verify_response(
         _PROOF,
         received.status,
         received.headers,
+        raw,
+        result,
     )
 
 
@@ -132,7 +144,7 @@ def verify_request(received: ReceivedRequest, *, keys: PublicKeys) -> VerifiedRe
     base = base_of(
         received.method, received.target, client_id, time_text, received.body
     )
-    version = _verify(signature, base, keys)
+    version, _ = _verify(signature, base, keys)
     try:
         time = parse_time(time_text)
     except ValueError as error:
@@ -225,8 +237,8 @@ def _required(headers: Headers, name: str) -> str:
     return value
 
 
-def _verify(signature: str, base: bytes, keys: PublicKeys) -> str:
-    """Give the version of the key under which the signature holds."""
+def _verify(signature: str, base: bytes, keys: PublicKeys) -> tuple[str, bytes]:
+    """Return the version of the key under which the signature holds, and its bytes."""
     try:
         version, raw = read_signature(signature)
     except FieldError as error:
@@ -244,7 +256,7 @@ def _verify(signature: str, base: bytes, keys: PublicKeys) -> str:
         raise KeyVersionUnknown(msg)
     for key in candidates:
         if matches(key, raw, base):
-            return key.version
+            return key.version, raw
     msg = (
         "The signature does not hold over the bytes received. Run `gateway verify` "
         "on a captured exchange: it names the usual causes."
@@ -273,8 +285,24 @@ def _refusal(received: ReceivedResponse, *, half_signed: bool) -> UnsignedRefusa
     return UnsignedRefusal(received.status, received.headers, received.body, result)
 
 
-def _check_no_downgrade(body: bytes) -> None:
-    result = read_result(body)
-    if result is None or result.status not in REFUSALS:
+def _plain_result(
+    received: ReceivedResponse, *, encrypted_request: bool
+) -> Result | None:
+    """Return the result of a verified plain answer, if it may be one.
+
+    Raises:
+        EncryptionDowngraded: the request was encrypted, and it is no refusal.
+        ResponseMalformed: it is no JSON object, or a success under a wrong status.
+    """
+    try:
+        result, problem = result_of(outline(received.body)), None
+    except ValueError as error:
+        result, problem = None, str(error)
+    if encrypted_request and (result is None or result.status not in REFUSALS):
         msg = "The request was encrypted, and the answer came plain and is no refusal."
         raise EncryptionDowngraded(msg)
+    if problem is not None:
+        msg = f"A verified answer must be a JSON object: {problem}."
+        raise ResponseMalformed(msg)
+    check_status(received.status, result)
+    return result

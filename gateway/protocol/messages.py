@@ -189,10 +189,18 @@ class VerifiedRequest(Verified):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedResponse(Verified):
-    """A response whose signature holds, to the request it was checked against."""
+    """A response whose signature holds, to the request it was checked against.
+
+    Attributes:
+        signature: its raw bytes: they name this answer among all others.
+        result: what a plain body says of the request; None where it says nothing, or
+            has to be decrypted first.
+    """
 
     status: int
     headers: Headers = field(repr=False)
+    signature: bytes = field(repr=False)
+    result: Result | None
 
 
 @dataclass(frozen=True, slots=True)

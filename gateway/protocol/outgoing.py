@@ -25,7 +25,10 @@ from gateway.protocol.signature import base_of
 # RFC 3986 3.3 and 3.4: what may stand in an origin-form target, escapes whole.
 _SEGMENT = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
 _TARGET = re.compile(rf"/{_SEGMENT}*(?:\?(?:{_SEGMENT}|\?)+)?")
-_CLIENT_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_CLIENT_ID = re.compile(r"[!#%&(-_a-~]{1,128}")
+"""Visible ASCII without `"`, `'`, `` ` `` and `$`: those are left over from a shell or
+a file of variables, and AlipayHK would know no such client."""
+
 _TIME = re.compile(r"[\x21-\x7e]{1,64}")
 
 
@@ -47,10 +50,14 @@ def check_client_id(client_id: str) -> str:
     """Give `client_id` back if it can stand in a header and a signature base.
 
     Raises:
-        ValueError: it is empty, too long, or holds a space or control character.
+        ValueError: it is empty, too long, or holds a space, a control character, a
+            quotation mark or a `$`.
     """
     if not _CLIENT_ID.fullmatch(client_id):
-        msg = "a Client-Id is 1 to 128 visible ASCII characters, without spaces"
+        msg = (
+            "a Client-Id is 1 to 128 visible ASCII characters, without spaces, "
+            "quotation marks or $"
+        )
         raise ValueError(msg)
     return client_id
 

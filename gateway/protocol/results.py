@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, ResponseMalformed
 
 REFUSALS: Final = frozenset({"F", "U"})
+_SUCCESS: Final = "S"
+_SUCCESSFUL: Final = range(200, 300)  # RFC 9110, 15.3
 
 SIGNATURE_REFUSALS: Final = (
     *("INVALID_SIGNATURE", "SIGNATURE_INVALID", "KEY_NOT_FOUND"),
@@ -152,6 +154,20 @@ def read_result(body: bytes) -> Result | None:
         return result_of(outline(body))
     except ValueError:
         return None
+
+
+def check_status(status: int, result: Result | None) -> None:
+    """Pass if a verified answer does not contradict its HTTP status.
+
+    No signature covers the status: who changes it could have a success be taken for a
+    failure, and paid again.
+
+    Raises:
+        ResponseMalformed: it is a success under a status that is none.
+    """
+    if status not in _SUCCESSFUL and result is not None and result.status == _SUCCESS:
+        msg = f"A verified success came with HTTP {status}, which no signature covers."
+        raise ResponseMalformed(msg)
 
 
 def result_of(value: JsonObject) -> Result | None:

@@ -1,8 +1,9 @@
 """Request-Time and Response-Time.
 
-Sent as `YYYY-MM-DDTHH:MM:SS+08:00`; `Z`, fractions, `+0800` and epoch
-milliseconds are read too (protocol.md 1). A verifier signs over the header's own
-text: what is parsed here is only ever compared with a clock.
+Sent as `YYYY-MM-DDTHH:MM:SS+08:00`; `Z`, fractions after a dot or a comma, `+0800`,
+`+08`, small letters and epoch milliseconds are read too (protocol.md 1; ISO 8601). A
+verifier signs over the header's own text: what is parsed here is only ever compared
+with a clock.
 """
 
 import re
@@ -16,7 +17,9 @@ from gateway.errors import ResponseStale
 HONG_KONG: Final = timezone(timedelta(hours=8))
 
 _ISO_8601 = re.compile(
-    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:?[0-5]\d)", re.ASCII
+    r"(\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?"
+    r"([Zz]|[+-]\d\d(?::?[0-5]\d)?)",
+    re.ASCII,
 )
 _MONTHS: Final = (
     *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
@@ -65,7 +68,8 @@ def parse_time(text: str) -> datetime:
         msg = "not an ISO 8601 time with a time zone, nor epoch milliseconds"
         raise ValueError(msg)
     seconds, fraction, zone = found.groups()
-    return datetime.fromisoformat(f"{seconds}.{(fraction or '0')[:6]:0<6}{zone}")
+    text = f"{seconds}.{(fraction or '0')[:6]:0<6}{zone}"
+    return datetime.fromisoformat(text.upper())
 
 
 @lru_cache(maxsize=64)
@@ -90,10 +94,13 @@ class Freshness:
     Attributes:
         now: our clock when the answer arrived, aware.
         tolerance: the greatest distance, either way.
+        not_before: the least it may be, in seconds since 1970, as the answer cannot be
+            older than its request; None where the other clock is not known yet.
     """
 
     now: datetime
     tolerance: timedelta
+    not_before: float | None = None
 
     def check(self, moment: datetime) -> None:
         """Pass if `moment` is near enough.
@@ -107,5 +114,13 @@ class Freshness:
                 f"Response-Time is {skew.total_seconds():+.0f} s from this gateway's "
                 f"clock; {self.tolerance.total_seconds():.0f} s are allowed "
                 "(clock_tolerance_s). Check the clock of this machine first."
+            )
+            raise ResponseStale(msg, skew.total_seconds())
+        if self.not_before is not None and moment.timestamp() < self.not_before:
+            early_s = self.not_before - moment.timestamp()
+            msg = (
+                f"Response-Time is {early_s:.1f} s before the earliest that an answer to "
+                "this request can have: it is to an earlier one, or AlipayHK's clock "
+                "went back."
             )
             raise ResponseStale(msg, skew.total_seconds())

@@ -37,7 +37,7 @@ class BreakerSettings:
     open_s: float = 5.0
 
 
-def _nobody(state: BreakerState) -> None:
+def _nobody(state: BreakerState, cause: str | None) -> None:
     """Be told of a change, and do nothing."""
 
 
@@ -47,20 +47,22 @@ class Breaker:
     Args:
         settings: when it opens.
         monotonic: gives seconds that never go back.
-        on_change: is told of each change of state.
+        on_change: is told of each change of state; where it opens, also why the last
+            attempt failed.
     """
 
     def __init__(
         self,
         settings: BreakerSettings,
         monotonic: Callable[[], float],
-        on_change: Callable[[BreakerState], None] = _nobody,
+        on_change: Callable[[BreakerState, str | None], None] = _nobody,
     ) -> None:
         self.state: BreakerState = BreakerState.CLOSED
         self._settings = settings
         self._monotonic = monotonic
         self._on_change = on_change
         self._failures = 0
+        self._cause: str | None = None
         self._opened_at = 0.0
         self._probing = False
 
@@ -90,7 +92,7 @@ class Breaker:
         elif isinstance(error, UpstreamUnavailable | UpstreamTimeout):
             patience = attempt.patience
             if patience is None or self._monotonic() < patience:
-                self._failed(probe=attempt.is_probe)
+                self._failed(error.cause, probe=attempt.is_probe)
 
     def silence(self) -> None:
         """Tell nobody of changes any more: another breaker stands in this one's place."""
@@ -103,7 +105,9 @@ class Breaker:
                 f"AlipayHK could not be reached {self._failures} times in a row; the "
                 "next attempt is made in a few seconds (clients[].breaker)."
             )
-            raise UpstreamUnavailable(msg, retry_after_s=max(left, 1.0))
+            raise UpstreamUnavailable(
+                msg, retry_after_s=max(left, 1.0), cause=self._cause
+            )
         self._probing = True
         self._change(BreakerState.HALF_OPEN)
 
@@ -111,17 +115,18 @@ class Breaker:
         self._failures = 0
         self._change(BreakerState.CLOSED)
 
-    def _failed(self, *, probe: bool) -> None:
+    def _failed(self, cause: str | None, *, probe: bool) -> None:
         self._failures += 1
+        self._cause = cause
         closed = self.state is BreakerState.CLOSED
         if probe or (closed and self._failures >= self._settings.failures):
             self._opened_at = self._monotonic()
-            self._change(BreakerState.OPEN)
+            self._change(BreakerState.OPEN, cause)
 
-    def _change(self, state: BreakerState) -> None:
+    def _change(self, state: BreakerState, cause: str | None = None) -> None:
         if state is not self.state:
             self.state = state
-            self._on_change(state)
+            self._on_change(state, cause)
 
 
 class Attempt:

@@ -1,19 +1,29 @@
 """The watch over a canary: counts how it fares, and ends it where it fares worse.
 
-A failure is one of the key alone: AlipayHK refused the signature, or its answer could
-not be decrypted. What was verified and could be read is a success. Anything else,
-such as a deadline that passed or a business refusal without a signature, is neither.
+A failure is one of the key alone: AlipayHK refused the signature, or its answer does not
+decrypt as one that was encrypted to another key does not. What was verified and could be
+read is a success. Anything else, such as a deadline that passed, a business refusal
+without a signature, or a decrypted text that is no JSON object, is neither.
+
+Its share grows by its schedule, but no step is taken before `ENOUGH` exchanges were
+verified at the share before: a schedule that only knows the time would let a key sign
+everything that nobody has called with yet.
 
 A watch is that of a client, over all its rings; what it has seen is kept for one
 generation. Whoever holds the ring asks `halt_of` whether the canary in it is over.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from gateway.events import CanaryHalt
 from gateway.keys.keyring import Canary, Keyring
 from gateway.relay.evidence import Evidence
+
+ENOUGH: Final = 20
+"""Of exchanges that AlipayHK verified, for the next step. A key that it does not know is
+given up after 6 failures at 5 % and 22 at 50 %, and has no exchange that is verified."""
 
 OnJudged: TypeAlias = Callable[[str, bool], None]
 """Is told of a judged exchange: the version, and whether it failed."""
@@ -37,6 +47,18 @@ class Course:
         self.halt: CanaryHalt | None = None
         self._on_judged = on_judged
         self._on_halt = on_halt
+        self._verified: Counter[float] = Counter()
+
+    def share_of(self, canary: Canary) -> float:
+        """Return the share that the canary may sign: that of its schedule, or less."""
+        if not canary.steps:
+            return canary.share
+        allowed, *following = canary.steps
+        for share in following:
+            if share > allowed and self._verified[allowed] < ENOUGH:
+                break
+            allowed = share
+        return allowed
 
     def judge_other(self, ring: Keyring, canary: Canary, *, failed: bool) -> None:
         """Take in an exchange of the version beside the canary."""
@@ -56,6 +78,7 @@ class Course:
         """
         evidence = self.evidence
         evidence.judge_canary(canary.share, failed=failed, alone=alone)
+        self._verified[canary.share] += not failed
         self._on_judged(canary.version, failed)
         if evidence.suffices and self.halt is None:
             self.halt = _halt(ring, canary, evidence)
@@ -83,6 +106,12 @@ class CanaryWatch:
         """Give what ended the ring's canary; None while nothing did."""
         same = self._latest.generation == ring.generation
         return self._latest.halt if same else None
+
+    def share_of(self, canary: Canary, generation: int) -> float:
+        """Return the share that the canary of a generation may sign now."""
+        same = self._latest.generation == generation
+        course = self._latest if same else self._course(generation)
+        return course.share_of(canary)
 
     def course_of(self, ring: Keyring) -> Course:
         """Give the course of the ring's canary; an older ring's is of no account."""

@@ -4,15 +4,16 @@
 * The outcome is unknown: only where the route says that AlipayHK acts once on the
   same requestId, and with the identical body.
 
-All attempts share one deadline, the shorter of the route's and the caller's own; so
-does the repeat of a canary that was refused, see `gateway.relay.trial`.
+All attempts share one deadline, the shorter of the route's and the caller's own, and
+the client's `retries`; so does the repeat of a canary that was refused, see
+`gateway.relay.trial`. What the caller is told in the end: `gateway.relay.outcome`.
 """
 
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Final
 
-from gateway.errors import ExchangeError, Outcome, Overloaded
+from gateway.errors import ExchangeError, Overloaded
 from gateway.events import ExchangeRecord
 from gateway.keys.ports import PrivateKey
 from gateway.protocol import (
@@ -25,6 +26,7 @@ from gateway.protocol import (
     read_tracer_id,
     signature_base,
 )
+from gateway.relay.outcome import Attempts
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Route
 
@@ -40,7 +42,12 @@ class Delivery:
         entropy: makes pauses random.
         route: where to.
         call: has the caller's deadline.
-        record: counts the attempts.
+        record: notes the attempts.
+        attempts: is told which of them were written, and how the last one failed.
+
+    Attributes:
+        started_at: the second of the stopwatch before which no attempt began.
+        received_at: that at which the last answer was whole.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class Delivery:
         route: Route,
         call: Call,
         record: ExchangeRecord,
+        *,
+        attempts: Attempts,
     ) -> None:
         self._clock = clock
         self._entropy = entropy
@@ -57,13 +66,13 @@ class Delivery:
         self._patience = call.deadline
         self.memory = call.memory
         self.record = record
-        self._deadline = clock.monotonic() + route.timeout_s
+        self.attempts = attempts
+        self.started_at = self.received_at = clock.monotonic()
+        self._deadline = self.started_at + route.timeout_s
         if call.deadline is not None:
             self._deadline = min(self._deadline, call.deadline)
-
-    def in_time(self) -> bool:
-        """Tell whether there is time left."""
-        return self._clock.monotonic() < self._deadline
+        self._begun = False
+        self._repeats = 0
 
     async def __call__(
         self, signer: PrivateKey, draft: Draft
@@ -75,39 +84,34 @@ class Delivery:
             draft: what is signed, but for its time: each attempt has its own.
 
         Raises:
-            ExchangeError: there is no whole answer. Once an attempt's outcome was
-                unknown, so is that of the exchange.
+            ExchangeError: there is no whole answer. It says how the last attempt
+                ended, not yet how the exchange did.
         """
-        unsettled: ExchangeError | None = None
-        repeat = 0
-        try:
-            while True:
-                if self.record.attempts:
-                    draft = replace(draft, time=self._time())
-                try:
-                    signature = await signer.sign(signature_base(draft))
-                    request = self._signed(draft, signer, signature)
-                    return request, await self._send(request)
-                except ExchangeError as error:
-                    pause = self._pause(repeat)
-                    if not self._may_repeat(error, repeat, pause):
-                        if unsettled is None or error.outcome is Outcome.ANSWERED:
-                            raise
-                        raise unsettled from error
-                    if error.outcome is Outcome.UNKNOWN:
-                        unsettled = unsettled or error
-                await self._clock.sleep(pause)
-                repeat += 1
-        finally:
-            # What it is raised with leads back here: a circle, which would keep the
-            # bodies of a failed exchange until garbage is looked for.
-            unsettled = None
+        attempts = self.attempts
+        while True:
+            if self._begun:
+                draft = replace(draft, time=self._time())
+            self._begun = True
+            written = attempts.written
+            try:
+                signature = await signer.sign(signature_base(draft))
+                request = self._signed(draft, signer, signature)
+                return request, await self._send(request)
+            except ExchangeError as error:
+                sent = attempts.written > written
+                if sent:
+                    attempts.last = error
+                pause = self._pause()
+                if not self._may_repeat(error, pause, sent=sent):
+                    raise
+            await self._clock.sleep(pause)
+            self._repeats += 1
 
-    def _may_repeat(self, error: ExchangeError, repeat: int, pause: float) -> bool:
-        """Tell whether there may be another attempt after this pause."""
+    def _may_repeat(self, error: ExchangeError, pause: float, *, sent: bool) -> bool:
+        """Return whether there may be another attempt after this pause."""
         return (
-            repeat < self.route.client.repeats
-            and self.route.may_repeat(error)
+            self._repeats < self.route.client.repeats
+            and self.route.may_repeat(error, sent=sent)
             and self._clock.monotonic() + pause < self._deadline
         )
 
@@ -122,7 +126,7 @@ class Delivery:
         client, record = self.route.client, self.record
         started = self._clock.monotonic()
         if started >= self._deadline:
-            msg = "The caller's deadline passed before anything was sent."
+            msg = f"The deadline passed before anything was sent. {self._whose()}"
             raise Overloaded(msg)
         breaker = client.breaker
         with breaker.attempt(self._patience) if breaker else nullcontext():
@@ -132,9 +136,15 @@ class Delivery:
                     request,
                     timeout_s=self._deadline - started,
                     memory=self.memory,
+                    on_write=self.attempts.wrote,
                 )
+            except ExchangeError as error:
+                if error.at_deadline:
+                    error.detail = f"{error.detail} {self._whose()}"
+                raise
             finally:
-                spent = self._clock.monotonic() - started
+                self.received_at = self._clock.monotonic()
+                spent = self.received_at - started
                 record.upstream_seconds = (record.upstream_seconds or 0.0) + spent
         tracer_id = read_tracer_id(received.headers)
         if tracer_id != record.tracer_id:  # of an attempt before, if there was one
@@ -143,9 +153,19 @@ class Delivery:
             record.date_skew_s = (date - self._clock.now()).total_seconds()
         return received
 
+    def _whose(self) -> str:
+        """Say whose the deadline is, and what it left for the exchange."""
+        seconds = f"{max(self._deadline - self.started_at, 0.0):.1f} s"
+        if self._deadline == self._patience:
+            return (
+                "The deadline is the caller's own (Gateway-Timeout), which left "
+                f"{seconds}."
+            )
+        return f"The deadline is the route's (routes[].timeout_s), {seconds}."
+
     def _time(self) -> str:
         return format_time(self._clock.now(), self.route.client.zone)
 
-    def _pause(self, repeat: int) -> float:
-        """Give a random pause: callers that failed together come back apart."""
-        return _PAUSE_S * 2.0**repeat * self._entropy(1)[0] / 255
+    def _pause(self) -> float:
+        """Return a random pause: callers that failed together come back apart."""
+        return _PAUSE_S * 2.0**self._repeats * self._entropy(1)[0] / 255

@@ -9,8 +9,15 @@ are the bytes that are passed back.
 """
 
 from functools import partial
+from typing import Final
 
-from gateway.errors import InvalidRequest, KeyUnavailable, ResponseStale
+from gateway.errors import (
+    DecryptionFailed,
+    ExchangeError,
+    InvalidRequest,
+    KeyUnavailable,
+    ResponseStale,
+)
 from gateway.events import REFUSED, VERIFIED, ExchangeRecord
 from gateway.keys.keyring import Keyring
 from gateway.keys.ports import PrivateKey
@@ -27,27 +34,34 @@ from gateway.protocol import (
     draft_request,
     encrypt,
     format_time,
-    read_result,
     verify_response,
 )
 from gateway.protocol.encryption import decrypt_object
+from gateway.protocol.fields import check_key_version
 from gateway.protocol.outgoing import check_target
-from gateway.protocol.results import result_of
 from gateway.relay.delivery import Delivery
+from gateway.relay.lots import Lots
+from gateway.relay.outcome import Answer, Attempts
 from gateway.relay.ports import Clock, Entropy
 from gateway.relay.routes import Call, Client, Route
-from gateway.relay.trial import Answer, Terms, carry_out
+from gateway.relay.trial import Terms, carry_out
+
+_REPEATED: Final = (
+    "The answer was accepted before, for an earlier request: something between this "
+    "gateway and AlipayHK repeats answers."
+)
 
 
 class Relay:
     """Carries out exchanges. Holds nothing that belongs to one of them."""
 
-    def __init__(self, clock: Clock, entropy: Entropy) -> None:
+    def __init__(self, clock: Clock, entropy: Entropy, lots: Lots) -> None:
         self._clock = clock
         self._entropy = entropy
+        self._lots = lots
 
     async def exchange(
-        self, route: Route, call: Call, record: ExchangeRecord
+        self, route: Route, call: Call, record: ExchangeRecord, attempts: Attempts
     ) -> Answer:
         """Bring a call to AlipayHK and its verified answer back.
 
@@ -55,6 +69,7 @@ class Relay:
             route: where the call goes.
             call: what the service sent.
             record: filled in as the exchange goes, also where it fails.
+            attempts: the exchange's own; says afterwards whether any was written.
 
         Raises:
             ExchangeError: no answer may be passed on; its outcome says whether
@@ -75,24 +90,25 @@ class Relay:
         content_key = None
         if record.encrypted:
             content_key = self._entropy(CONTENT_KEY_BYTES)
-            recipient = ring.recipient
-            draft = encrypt(
-                draft,
-                content_key,
-                recipient,
-                content_type=client.encrypted_content_type,
-                send_key_version=client.send_key_version,
-            )
-            record.encrypted_to = recipient.version
+            draft = _encrypted(draft, content_key, ring, client)
+            record.encrypted_to = ring.recipient.version
             call.memory.add(len(draft.body))
-        delivery = Delivery(self._clock, self._entropy, route, call, record)
+        delivery = Delivery(
+            self._clock, self._entropy, route, call, record, attempts=attempts
+        )
         asked = ring, draft, content_key
-        if ring.canary is None:
-            answer = await self._attempt(delivery, *asked, ring.signer)
-        else:
-            attempt = partial(self._attempt, delivery, *asked)
-            terms = Terms(client.signature_refusal_codes, delivery.in_time)
-            answer = await carry_out(attempt, ring, client.canary, terms, record)
+        try:
+            if ring.canary is None:
+                answer = await self._attempt(delivery, *asked, ring.signer)
+            else:
+                attempt = partial(self._attempt, delivery, *asked)
+                lot = self._lots(record.exchange_id)
+                terms = Terms(client.signature_refusal_codes, attempts, lot)
+                answer = await carry_out(attempt, ring, client.canary, terms, record)
+        except ExchangeError as error:
+            answer = attempts.settle(error)
+        finally:
+            attempts.last = None
         record.code = VERIFIED if answer.refusal is None else REFUSED
         return answer
 
@@ -107,11 +123,12 @@ class Relay:
         """Sign with this key, send, and give the answer, verified and decrypted."""
         client, record = delivery.route.client, delivery.record
         request, received = await delivery(signer, draft)
-        response = self._verify(client, ring, request, received, record)
+        response = self._verify(delivery, ring, request, received)
         if isinstance(response, UnsignedRefusal):
-            return _refused(response, record)
+            refused = delivery.attempts.last = _refused(response, record)
+            return refused
         if response.encrypt is None:
-            body, result = response.body, read_result(response.body)
+            body, result = response.body, response.result
         else:
             body, result = await _decrypt(client, ring, response, content_key, record)
             delivery.memory.add(len(body))
@@ -121,26 +138,34 @@ class Relay:
 
     def _verify(
         self,
-        client: Client,
+        delivery: Delivery,
         ring: Keyring,
         request: SignedMessage,
         received: ReceivedResponse,
-        record: ExchangeRecord,
     ) -> VerifiedResponse | UnsignedRefusal:
+        client, record = delivery.route.client, delivery.record
+        replays, sent = client.replays, delivery.started_at
         now = self._clock.now()
         try:
             response = verify_response(
                 received,
                 request=request,
                 keys=ring.verifiers,
-                freshness=Freshness(now, client.clock_tolerance),
+                freshness=Freshness(
+                    now, client.clock_tolerance, replays.earliest(sent)
+                ),
             )
         except ResponseStale as error:
             record.clock_skew_s = error.skew_s
+            if abs(error.skew_s) <= client.clock_tolerance.total_seconds():
+                replays.learn(now.timestamp() + error.skew_s, delivery.received_at)
             raise
         if isinstance(response, VerifiedResponse):
+            skew_s = record.clock_skew_s = (response.time - now).total_seconds()
+            if not replays.admits(response.signature, sent, delivery.received_at):
+                raise ResponseStale(_REPEATED, skew_s)
+            replays.learn(response.time.timestamp(), delivery.received_at)
             record.verified_by = response.key_version
-            record.clock_skew_s = (response.time - now).total_seconds()
         return response
 
 
@@ -155,6 +180,18 @@ def check_call_target(target: str) -> str:
     except ValueError as error:
         msg = f"The request-target is not valid: {error}."
         raise InvalidRequest(msg) from None
+
+
+def _encrypted(
+    draft: Draft, content_key: bytes, ring: Keyring, client: Client
+) -> Draft:
+    return encrypt(
+        draft,
+        content_key,
+        ring.recipient,
+        content_type=client.encrypted_content_type,
+        send_key_version=client.send_key_version,
+    )
 
 
 def _ring_of(client: Client) -> Keyring:
@@ -180,11 +217,23 @@ async def _decrypt(
 ) -> tuple[bytes, Result | None]:
     """Give the plain body of an encrypted response, and what it says of the request."""
     if client.reuse_content_key and request_key is not None:
-        body, value = decrypt_object(response, request_key)
-        return body, result_of(value)
+        try:
+            return decrypt_object(response, request_key)
+        except DecryptionFailed:
+            raise DecryptionFailed from None  # no key of ours had a part in it
     opened = await ring.opened(response)
     record.decrypted_by = opened.version
+    if opened.named not in (None, opened.version):
+        record.decryption_label = _shown(opened.named)
     return opened.body, opened.result
+
+
+def _shown(label: str) -> str:
+    """Return a key version as a log may show it: no signature covers it."""
+    try:
+        return check_key_version(label)
+    except ValueError:
+        return "(not readable)"
 
 
 def _refused(response: UnsignedRefusal, record: ExchangeRecord) -> Answer:

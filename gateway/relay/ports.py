@@ -80,7 +80,12 @@ class Upstream(Protocol):
     """AlipayHK, reached somehow."""
 
     async def send(
-        self, request: SignedMessage, *, timeout_s: float, memory: Memory
+        self,
+        request: SignedMessage,
+        *,
+        timeout_s: float,
+        memory: Memory,
+        on_write: Callable[[], None],
     ) -> ReceivedResponse:
         """Send exactly these headers and bytes once, and wait for the whole answer.
 
@@ -89,6 +94,8 @@ class Upstream(Protocol):
             timeout_s: for everything: connecting, sending, waiting, reading.
             memory: counts the answer as it comes; it has all of it at the end, and
                 nothing of an answer that is not returned.
+            on_write: is called once, just before the first byte goes out. Where it
+                was not called, AlipayHK never saw the request, however this ended.
 
         Raises:
             UpstreamUnavailable: no byte was sent.

@@ -20,6 +20,7 @@ from gateway.protocol.results import SIGNATURE_REFUSALS
 from gateway.relay.breaker import Breaker
 from gateway.relay.canary import CanaryWatch
 from gateway.relay.ports import UNCOUNTED, Keyrings, Memory, Upstream
+from gateway.relay.replay import ReplayGuard
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Client:
         signature_refusal_codes: the resultCodes of AlipayHK's unsigned refusals that
             say that it does not accept the signature.
         canary: watches over a key of ours that is tried.
+        replays: knows answers that are sent a second time.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Client:
     repeats: int = 0
     signature_refusal_codes: tuple[str, ...] = SIGNATURE_REFUSALS
     canary: CanaryWatch = field(default_factory=CanaryWatch, repr=False)
+    replays: ReplayGuard = field(default_factory=ReplayGuard, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +94,18 @@ class Route:
     timeout_s: float = 10.0
     repeats_unknown: bool = False
 
-    def may_repeat(self, error: ExchangeError) -> bool:
-        """Tell whether an exchange that failed so may be tried again."""
+    def may_repeat(self, error: ExchangeError, *, sent: bool) -> bool:
+        """Return whether an exchange may be tried again.
+
+        Args:
+            error: how its last attempt failed.
+            sent: whether a byte of that attempt went out, whatever the error says.
+        """
         if error.retry_after_s is not None:  # the breaker is open: not now
             return False
-        if isinstance(error, UpstreamTimeout | UpstreamDisconnected):
-            return self.repeats_unknown
+        if sent:
+            lost = isinstance(error, UpstreamTimeout | UpstreamDisconnected)
+            return lost and self.repeats_unknown
         return isinstance(error, UpstreamUnavailable)
 
     def encryption_for(self, wish: bool | None) -> bool:  # noqa: FBT001 - a header

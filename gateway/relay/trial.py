@@ -7,44 +7,17 @@ canary nothing is repeated here and nothing is judged.
 """
 
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from gateway.errors import (
-    DecryptionFailed,
-    ExchangeError,
-    KeyUnavailable,
-    KeyVersionUnknown,
-)
+from gateway.errors import KeyUnavailable, UntrustedAnswer
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.ports import PrivateKey
-from gateway.protocol import Headers, Result
 from gateway.relay.canary import CanaryWatch, Course
+from gateway.relay.outcome import Answer, Attempts
 
 _FAILED: Final = "F"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What goes back to the service.
-
-    Attributes:
-        headers: AlipayHK's, all of them; the edge picks those that are passed on.
-        refusal: the result of an unsigned refusal; None where the answer is verified.
-    """
-
-    status: int
-    headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
-    refusal: Result | None = None
-
-    @property
-    def verified(self) -> bool:
-        """Whether AlipayHK signed it."""
-        return self.refusal is None
-
 
 Attempt: TypeAlias = Callable[[PrivateKey], Awaitable[Answer]]
 """Signs with a key, sends, and gives the answer, or raises an ExchangeError."""
@@ -52,15 +25,17 @@ Attempt: TypeAlias = Callable[[PrivateKey], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What decides whether a refused exchange is repeated.
+    """What decides who signs an exchange, and whether it is repeated.
 
     Attributes:
         codes: resultCodes of refusals for the signature.
-        in_time: tells whether there is time left.
+        attempts: the exchange's.
+        lot: the exchange's, by which it falls to the canary or not.
     """
 
     codes: Collection[str]
-    in_time: Callable[[], bool]
+    attempts: Attempts
+    lot: float
 
 
 async def carry_out(
@@ -76,7 +51,7 @@ async def carry_out(
         attempt: carries it out with a key; may be called twice.
         ring: the exchange's.
         watch: is told how the canary and the version beside it fare.
-        terms: what is a refusal for the signature, and how long there is.
+        terms: who signs, and what is repeated.
         record: notes the canary.
 
     Raises:
@@ -84,9 +59,9 @@ async def carry_out(
     """
     canary = ring.canary
     if canary is None or canary.halted is not None or ring.active_signer is None:
-        return await attempt(ring.signer_for(record.exchange_id))
+        return await attempt(ring.signer_for(terms.lot))
     trial = _Trial(attempt, ring, canary, watch.course_of(ring), terms, record)
-    if canary.takes(record.exchange_id):
+    if canary.takes(terms.lot):
         return await trial.by_canary()
     return await trial.by_other()
 
@@ -117,9 +92,12 @@ class _Trial:
         verdicts: list[bool] = []
         try:
             answer: Answer | None = None
-            with suppress(KeyUnavailable):
+            try:
                 answer = await self._judged(self.canary.key, verdicts)
-            if answer is None or (self._is_refused(answer) and self.terms.in_time()):
+            except KeyUnavailable:
+                if self.terms.attempts.written:  # an earlier attempt: not safe again
+                    raise
+            if answer is None or self._is_refused(answer):
                 self.record.canary_attempts = self.record.attempts
                 answer = await self.by_other()
         finally:
@@ -134,8 +112,8 @@ class _Trial:
         """Carry it out with a key, and note whether that failed, if it tells."""
         try:
             answer = await self.attempt(signer)
-        except ExchangeError as error:
-            if _is_unreadable(error, self.record):
+        except UntrustedAnswer as error:
+            if error.blames_key:
                 verdicts.append(True)
             raise
         if answer.verified or self._is_refused(answer):
@@ -150,9 +128,3 @@ class _Trial:
             and refusal.status == _FAILED
             and refusal.code in self.terms.codes
         )
-
-
-def _is_unreadable(error: ExchangeError, record: ExchangeRecord) -> bool:
-    """Tell whether a verified answer could not be decrypted."""
-    kinds = DecryptionFailed | KeyVersionUnknown
-    return record.verified_by is not None and isinstance(error, kinds)

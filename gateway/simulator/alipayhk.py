@@ -110,6 +110,7 @@ class AlipayHK:
         request: SignedMessage,
         *,
         timeout_s: float,
+        on_write: Callable[[], None],
         memory: object = None,  # noqa: ARG002 - the port's: nothing is held here
     ) -> ReceivedResponse:
         """Answer a request of ours at once, as the relay's upstream.
@@ -118,6 +119,7 @@ class AlipayHK:
             ExchangeError: where a client with a socket would end so.
         """
         del timeout_s  # in memory an answer comes at once or never
+        on_write()
         method = request.draft.method
         received = ReceivedRequest(
             method, request.target, request.headers, request.body

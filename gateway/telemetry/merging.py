@@ -34,6 +34,7 @@ GAUGES: Final[dict[str, Callable[[Iterable[float]], float]]] = {
     "gateway_key_days_left": min,
     "gateway_key_last_used_timestamp_seconds": max,
     "gateway_breaker_state": max,  # the worst
+    "gateway_certificate_not_after_timestamp_seconds": min,
     "gateway_canary_share": max,  # it still signs somewhere
     "gateway_canary_halted": max,  # somebody has seen it fail
     "gateway_clock_skew_seconds": _greatest_size,

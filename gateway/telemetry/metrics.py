@@ -13,8 +13,9 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import generate_latest
 
-from gateway.events import REFUSED, VERIFIED, ExchangeRecord
+from gateway.events import REFUSED, VERIFIED, CertificateInUse, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
+from gateway.telemetry.certificates import CertificateMetrics
 from gateway.telemetry.key_metrics import KeyFigures, KeyMetrics
 from gateway.telemetry.merging import Told, told
 from gateway.telemetry.process import build
@@ -67,6 +68,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._keys = KeyMetrics()
         self._registry.register(self._keys)
+        self._certificate_ends = CertificateMetrics()
+        self._registry.register(self._certificate_ends)
         self._exchanges = Counts(
             "gateway_exchanges",
             "Exchanges by how they ended.",
@@ -110,20 +113,6 @@ class Metrics:
             self._in_a_row,
         ):
             self._registry.register(each)
-        self._generation = self._gauge(
-            "gateway_keyring_generation", "The generation in use.", "client"
-        )
-        self._ring_info = self._gauge(
-            "gateway_keyring_info",
-            "1 for the generation in use and the digest of its content.",
-            "client generation digest",
-        )
-        self._rings: dict[str, tuple[str, str, str]] = {}
-        self._failures = self._counter(
-            "gateway_keyring_reload_failures",
-            "Keyrings that were refused; the last good one stays in use.",
-            "client",
-        )
         self._denials = self._counts(
             "gateway_policy_denials",
             "Calls that the policy refuses; not enforced where it only reports.",
@@ -142,7 +131,7 @@ class Metrics:
         )
         self._refused_connections = self._counter(
             "gateway_connections_refused",
-            "Connections closed at once, because there were too many.",
+            "Connections closed because there were too many, of either listener.",
             "",
         )
         self._handshakes = self._counter(
@@ -166,8 +155,30 @@ class Metrics:
             "stream",
         )
 
+        self._make_keyring_metrics()
         self._make_canary_metrics()
         self._tell_process()
+
+    def _make_keyring_metrics(self) -> None:
+        self._generation = self._gauge(
+            "gateway_keyring_generation", "The generation in use.", "client"
+        )
+        self._ring_info = self._gauge(
+            "gateway_keyring_info",
+            "1 for the generation in use and the digest of its content.",
+            "client generation digest",
+        )
+        self._rings: dict[str, tuple[str, str, str]] = {}
+        self._failures = self._counter(
+            "gateway_keyring_reload_failures",
+            "Keyrings that were refused; the last good one stays in use.",
+            "client",
+        )
+        self._labels = self._counts(
+            "gateway_decryption_label_mismatches",
+            "Answers that another key of ours decrypted than the one they name.",
+            "client",
+        )
 
     def _make_canary_metrics(self) -> None:
         self._canary_share = self._gauge(
@@ -225,6 +236,8 @@ class Metrics:
             yield self._denials.of((caller, record.denied, enforced)), 1
         if record.attempts > 1:
             yield self._repeats.of((client, route)), record.attempts - 1
+        if record.decryption_label is not None:
+            yield self._labels.of((client,)), 1
         if not record.delivered:
             yield self._undelivered.of((client, route)), 1
 
@@ -254,8 +267,14 @@ class Metrics:
         """Take the figures of keys from this function whenever metrics are read."""
         self._keys.read = read
 
+    def watch_certificates(
+        self, read: Callable[[], Iterable[CertificateInUse]]
+    ) -> None:
+        """Take the certificates in use from this function whenever metrics are read."""
+        self._certificate_ends.read = read
+
     def connection_refused(self) -> None:
-        """Count a connection that was one too many."""
+        """Count a connection that was closed because there were too many."""
         self._refused_connections.inc()
 
     def handshake_failed(self, listener: str) -> None:

@@ -17,7 +17,7 @@ from gateway.edge.listener import Listener, address_of, bound, listening
 from gateway.edge.tls import Certificates, LiveContext, keep_small_buffers
 from gateway.errors import SetupError
 from gateway.observer import Telemetry
-from gateway.plant import CLOCK
+from gateway.plant import CLOCK, ENTROPY
 from gateway.preflight import listener_tls
 from gateway.sharing import Allotment, Buckets, Crowds, Memory, slots_of
 from gateway.telemetry.merging import exposed, read
@@ -69,7 +69,7 @@ class Supervisor:
         self._trail = trail_of(settings, self._telemetry)
         workers = settings.processes
         self._standing = Standing(workers, self._telemetry.answers)
-        self._memory = Memory.new()
+        self._memory = Memory.new(ENTROPY)
         self._crowds = Crowds(self._memory, workers)
         self._allotment = Allotment(Buckets(self._memory), CLOCK.monotonic)
         self._allotment.use(self._allotment.plan(settings))
@@ -204,7 +204,9 @@ class Supervisor:
             ),
             lambda: self._standing.keys(self._telemetry.inventory.page()),
             lambda: self._settings.admin.tokens,
+            hosts=lambda: frozenset(self._settings.admin.hosts),
             gather=self._gather,
+            on_refused=self._telemetry.full("admin"),
         )
         server.on_handshake_failed = partial(self._telemetry.handshake_failed, "admin")
         return server

@@ -16,6 +16,7 @@ from gateway.errors import SetupError
 from gateway.keys.backends.pkcs11.pins import Refusals
 from gateway.observer import Telemetry
 from gateway.plant import ENTROPY
+from gateway.relay.lots import Lots
 from gateway.sharing import (
     Buckets,
     Crowds,
@@ -50,17 +51,19 @@ class Part(Works):
         telemetry: is told of everything.
         shares: the buckets of callers' rates.
         shared: where connections come from.
+        lots: of exchanges, the same in all workers.
         environment: the variables that may hold passphrases and PINs.
         refusals: the PINs that tokens refused, whichever worker tried them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what workers share, each by its name
         self,
         given: Given,
         telemetry: Telemetry,
         *,
         shares: Shares,
         shared: Shared,
+        lots: Lots,
         environment: Mapping[str, str],
         refusals: Refusals | None = None,
     ) -> None:
@@ -70,6 +73,7 @@ class Part(Works):
             environment=environment,
             new_bucket=shares.new,
             refusals=refusals,
+            lots=lots,
         )
         self.serving = asyncio.Event()
         self._shares = shares
@@ -160,6 +164,7 @@ class Worker:
         self._telemetry = Telemetry(at_once(stdout), at_once(stderr), number)
         self._buckets = Buckets(memory)
         self._refusals = SharedRefusals(memory, ENTROPY)
+        self._lots = Lots(memory.secret)
         self._shared = Shared(sockets, Crowds(memory, workers).of(number))
         self._environment = environment
         self._answers = Answers(self._ordered, self._left)
@@ -198,6 +203,7 @@ class Worker:
             self._telemetry,
             shares=Shares(self._buckets, given.slots),
             shared=self._shared,
+            lots=self._lots,
             environment=self._environment,
             refusals=self._refusals,
         )

@@ -98,14 +98,14 @@ class Served:
 
     async def ready(self):
         got = await self.admin.raw(
-            b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         return got.status == 200
 
     async def metric(self, line):
         """Give the value of one series, or None."""
         got = await self.admin.raw(
-            b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+            b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         )
         values = [each.rsplit(" ", 1) for each in got.body.decode().splitlines()]
         return next((float(v[1]) for v in values if v[0] == line), None)

@@ -91,7 +91,7 @@ class Crowd:
         name = self._name()
         body = body_for(name)
         head = (
-            f"POST {SLOW_PATH} HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {SLOW}\r\n"
+            f"POST {SLOW_PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {SLOW}\r\n"
             f"Content-Length: {len(body) + 1000}\r\n\r\n"
         )
         self.told[name] = "left"

@@ -94,7 +94,7 @@ class Crowd:
         writer = await self._connect()
         head = [
             f"POST {target} HTTP/1.1",
-            "Host: g",
+            "Host: localhost",
             f"Authorization: Bearer {TOKEN}",
             *headers,
             f"Content-Length: {len(body)}",

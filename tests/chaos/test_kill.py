@@ -79,7 +79,7 @@ class Callers:
 
     async def _exchange(self, reader, writer, body):
         writer.write(
-            f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )

@@ -81,7 +81,7 @@ class Callers:
         await asyncio.sleep(self._began + number / OFFERED - time.monotonic())
         body = body_for(f"r{number}")
         writer.write(
-            f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n"
+            f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\n"
             f"Gateway-Encrypt: {'true' if number % 2 else 'false'}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body

@@ -216,7 +216,7 @@ async def test_keys_and_certificates_swapped_500_times_cost_no_exchange(
                 tls = writer.get_extra_info("ssl_object")
                 shown.add(tls.getpeercert(binary_form=True))
                 writer.write(
-                    f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                    f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                     f"Gateway-Encrypt: {'true' if number % 2 else 'false'}\r\n"
                     f"Content-Length: {len(body)}\r\n\r\n".encode()
                     + body

@@ -15,11 +15,11 @@ import pytest
 from gateway.audit.chain import read
 from gateway.keys.backends.file import KeyringFolder
 from gateway.keys.formats import private_pem
-from tests.e2e.workspace import GATEWAY, error_of, examples, workspace
+from tests.e2e.workspace import GATEWAY, Workspace, error_of, examples, workspace
 
 pytestmark = pytest.mark.e2e
 
-VERBS = ("verify", "head", "keygen")
+VERBS = ("show", "verify", "head", "keygen")
 
 
 @pytest.fixture
@@ -163,6 +163,170 @@ def test_a_ring_elsewhere_is_changed_without_a_configuration(ringed):
     done = ringed.gateway("keys", "generate", "--keyring", ringed.ring)
     assert done.returncode == 0
     assert not (ringed.folder / "audit.jsonl").exists()
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory):
+    """A folder that knows nothing of the workspace."""
+    return Workspace(tmp_path_factory.mktemp("elsewhere"))
+
+
+def link_to(ring, elsewhere):
+    (elsewhere.folder / "link").symlink_to(ring)
+    return "link"
+
+
+NAMES = {
+    "its path": lambda ringed, elsewhere: ringed.ring,
+    "a path with ..": lambda ringed, elsewhere: ringed.ring / "../hk-sandbox",
+    "a link": lambda ringed, elsewhere: link_to(ringed.ring, elsewhere),
+    "a link to the folder above": lambda ringed, elsewhere: (
+        link_to(ringed.ring.parent, elsewhere) + "/hk-sandbox"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_a_ring_s_change_is_noted_however_the_ring_is_named(name, ringed, elsewhere):
+    ring = name(ringed, elsewhere)
+    done = elsewhere.gateway("keys", "generate", "--keyring", ring)
+    assert done.returncode == 0, done.stderr
+    assert [each["what"] for each in noted(ringed)] == ["keys_changing", "keys_changed"]
+    line = noted(ringed)[0]
+    assert (line["client"], line["keyring"]) == ("hk-sandbox", str(ringed.ring))
+
+
+def test_without_its_line_a_ring_named_by_its_folder_is_not_changed(ringed, elsewhere):
+    configure(ringed, "{file: audit.jsonl, key: audit.pem, required: true}")
+    spoil(ringed)
+    for verb in (["generate"], ["rollback"], ["activate", "1"], ["compromise", "1"]):
+        before = (ringed.ring / "keyring.yaml").read_bytes()
+        elsewhere.gateway("keys", *verb, "--keyring", ringed.ring)
+        assert (ringed.ring / "keyring.yaml").read_bytes() == before
+    done = elsewhere.gateway("keys", "generate", "--keyring", ringed.ring)
+    assert done.returncode == 1
+    assert error_of(done).endswith("Nothing was changed")
+
+
+def test_the_configuration_that_has_the_ring_goes_before_the_one_that_is_here(
+    ringed, tmp_path_factory
+):
+    other = workspace(tmp_path_factory.mktemp("other"))
+    other.gateway("audit", "keygen", "audit.pem")
+    configure(other, "{file: audit.jsonl, key: audit.pem}")
+    other.gateway("keys", "generate", "--keyring", ringed.ring)
+    assert len(changes(ringed)) == 2
+    assert not (other.folder / "audit.jsonl").exists()
+    ring = other.folder / "new"
+    other.gateway("keys", "generate", "--keyring", ring)
+    assert [each.get("client") for each in changes(other)] == [None, None]
+    assert {each["keyring"] for each in changes(other)} == {str(ring)}
+
+
+def test_a_configuration_that_is_named_is_the_one_that_is_meant(ringed, elsewhere):
+    other = elsewhere.folder / "other.yaml"
+    other.write_text(
+        (ringed.folder / "config.yaml").read_text().partition("\naudit")[0]
+    )
+    words = ("keys", "generate", "--keyring", ringed.ring, "-c")
+    assert elsewhere.gateway(*words, other).returncode == 0
+    assert not (ringed.folder / "audit.jsonl").exists()
+    done = elsewhere.gateway(*words, "nowhere.yaml")
+    assert done.returncode == 2
+    assert "there is no nowhere.yaml, which --config names" in error_of(done)
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_log_is_not_written_where_a_file_of_others_says(mode, ringed, elsewhere):
+    (ringed.folder / "config.yaml").chmod(mode)
+    done = elsewhere.gateway("keys", "generate", "--keyring", ringed.ring)
+    assert done.returncode == 1
+    assert "others may write to that file" in error_of(done)
+    assert KeyringFolder(ringed.ring).read().generation == 5
+
+
+# --- show --------------------------------------------------------------------
+
+
+def shown(place, *options):
+    done = place.gateway("audit", "show", *options)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode().splitlines()
+
+
+def test_the_log_is_printed_for_people(ringed):
+    ringed.gateway("keys", "generate")
+    ringed.gateway("keys", "activate", "2")
+    text = shown(ringed)
+    firsts = [line.split("  ") for line in text if not line.startswith(" ")]
+    assert [(line[0], line[2]) for line in firsts] == [
+        ("1", "keys_changing"),
+        ("2", "keys_changed"),
+        ("3", "keys_changing"),
+        ("4", "keys_changed"),
+    ]
+    assert [line[1] for line in firsts] == [each["time"] for each in noted(ringed)]
+    assert "    command: gateway keys activate" in text
+    change = [line for line in text if line.startswith("    to: ")][-1]
+    assert change.startswith("    to: generation 7; keys partner 1 is deactivated (")
+    assert "partner 2 is active (" in change
+    assert not any("{" in line for line in text)
+
+
+def test_the_log_is_filtered_by_event_client_and_time(ringed):
+    ringed.gateway("keys", "generate")
+    seqs = lambda *options: [  # noqa: E731
+        json.loads(line)["seq"] for line in shown(ringed, "--json", *options)
+    ]
+    assert seqs() == [1, 2]
+    assert seqs("--event", "keys_changed") == [2]
+    assert seqs("--event", "keys_changed", "--event", "keys_changing") == [1, 2]
+    assert seqs("--client", "hk-sandbox") == [1, 2]
+    assert seqs("--client", "other") == []
+    assert seqs("--since", "1h") == [1, 2]
+    assert seqs("--since", noted(ringed)[1]["time"])[-1:] == [2]
+    assert seqs("--since", "2999-01-01T00:00:00Z") == []
+    done = ringed.gateway("audit", "show", "--since", "yesterday")
+    assert (done.returncode, b"must be a time with its zone" in done.stderr) == (
+        2,
+        True,
+    )
+
+
+def test_a_program_gets_the_lines_as_they_stand(ringed):
+    ringed.gateway("keys", "generate")
+    assert shown(ringed, "--json") == b"".join(lines(ringed)).decode().splitlines()
+
+
+def test_a_log_is_shown_without_a_key(ringed):
+    ringed.gateway("keys", "generate")
+    (ringed.folder / "audit.pem").unlink()
+    assert shown(ringed, "--file", "audit.jsonl")
+
+
+def test_what_is_no_line_is_told_and_the_others_are_shown(ringed):
+    ringed.gateway("keys", "generate")
+    with (ringed.folder / "audit.jsonl").open("ab") as log:
+        log.write(b'{"what": "\x1b[2Jhidden"}\n')
+    done = ringed.gateway("audit", "show")
+    assert done.returncode == 1
+    assert error_of(done) == (
+        "gateway: audit.jsonl, line 3: not a line of an audit log; see `gateway audit "
+        "verify`"
+    )
+    assert len([x for x in done.stdout.splitlines() if not x.startswith(b" ")]) == 2
+
+
+def test_what_a_line_holds_cannot_speak_to_the_terminal(ringed):
+    from gateway.audit.chain import BEGINNING, line_after
+
+    line = line_after(BEGINNING, {"what": "x\x1b[2J", "reason": "a\nb\u202e", "n": [1]})
+    (ringed.folder / "audit.jsonl").write_bytes(line + b"\n")
+    assert shown(ringed) == [
+        "1  ?  x\\x1b[2J  ?",
+        "    n: 1",
+        "    reason: a\\nb\\u202e",
+    ]
 
 
 def spoil(place):

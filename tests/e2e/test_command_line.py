@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tomllib
@@ -201,6 +202,14 @@ def test_a_demo_that_is_ended_while_it_makes_keys_leaves_none(number, tmp_path):
     assert list(folder.iterdir()) == []
 
 
+def test_a_demo_that_ends_invites_to_no_call_that_nobody_would_answer(tmp_path):
+    done = run("demo", "--once", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "curl" not in done.stdout
+    assert "Both have ended." in done.stdout
+    assert re.search(r"^  gateway demo ", done.stdout, re.MULTILINE)
+
+
 # --- streams -----------------------------------------------------------------
 
 
@@ -249,6 +258,59 @@ def test_a_closed_standard_input_is_one_line(tmp_path):
     done = run(cwd=tmp_path, command=["sh", "-c", line, sys.executable])
     assert done.returncode == 1
     assert done.stderr == "gateway: -: standard input is closed\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_serves_with_a_standard_stream_closed(closed, workers, tmp_path):
+    """libuv ends a process that closes descriptor 0, 1 or 2 of something else."""
+    write_config(tmp_path)
+    file = tmp_path / "config.yaml"
+    admin = f"workers: {workers}\nadmin:\n  listen: unix:admin\n"
+    text = re.sub(r"admin:.*\n  listen: .*\n", admin, file.read_text())
+    file.write_text(text)
+    line = f'exec "$0" -m gateway serve {closed}'
+    with subprocess.Popen(
+        ["sh", "-c", line, sys.executable],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as serve:
+        try:
+            while not answers(tmp_path / "admin"):
+                assert serve.poll() is None
+            for standard in ("0", "1", "2"):
+                assert Path(f"/proc/{serve.pid}/fd/{standard}").exists()
+        finally:
+            serve.terminate()
+            serve.communicate(timeout=30)
+    assert serve.returncode == 0
+
+
+def answers(path):
+    """Tell whether something answers on a socket in the file system."""
+    with socket.socket(socket.AF_UNIX) as trial:
+        if trial.connect_ex(str(path)):
+            return False
+        trial.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return trial.recv(12) == b"HTTP/1.1 200"
+
+
+@pytest.mark.parametrize(
+    "name", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"]
+)
+@pytest.mark.parametrize("exists", [True, False])
+def test_metrics_are_not_put_where_another_program_has_its_own(name, exists, tmp_path):
+    folder = tmp_path / "theirs"
+    if exists:
+        folder.mkdir()
+    done = run(
+        *("demo", "--once"),
+        cwd=tmp_path,
+        env={**os.environ, name: str(folder)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not exists or list(folder.iterdir()) == []
 
 
 def test_a_demo_whose_reader_goes_away_ends_without_a_word(tmp_path):

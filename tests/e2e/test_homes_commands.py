@@ -6,9 +6,10 @@ import pytest
 
 from gateway.keys import formats
 from gateway.keys.changes import Party
+from gateway.keys.formats import read_public_key
 from tests import peer
-from tests.e2e.workspace import error_of, put, workspace
-from tests.tokens import PIN, SoftHsm
+from tests.e2e.workspace import Workspace, error_of, put, workspace
+from tests.tokens import PIN, SOFTHSM, SoftHsm
 
 pytestmark = pytest.mark.e2e
 
@@ -184,3 +185,153 @@ def test_a_key_of_a_token_that_is_away_is_not_put_in_use(place, hsm):
     assert told.returncode == 1
     assert "out of reach" in told.stderr.decode()
     assert "state: pre-active" in manifest(place)
+
+
+# --- a pair that is made in a token ------------------------------------------
+
+
+def attributes(label):
+    """Give what the token says of a private key."""
+    from pkcs11 import Attribute, ObjectClass
+    from pkcs11._pkcs11 import lib
+
+    library = lib(str(SOFTHSM))
+    wanted = {Attribute.LABEL: label, Attribute.CLASS: ObjectClass.PRIVATE_KEY}
+    asked = ("SENSITIVE", "EXTRACTABLE", "NEVER_EXTRACTABLE", "LOCAL", "PRIVATE")
+    uses = ("SIGN", "DECRYPT", "UNWRAP")
+    with library.get_token(token_label="ours").open(user_pin=PIN) as session:
+        (key,) = session.get_objects(wanted)
+        facts = {name: key[Attribute[name]] for name in (*asked, *uses)}
+    library.finalize()
+    return facts
+
+
+def test_a_pair_is_made_in_the_token_and_never_leaves_it(place, hsm, platform_key):
+    uri = hsm.uri("made")
+    facts = json.loads(done(place, "keys", "generate", "--in", uri, "--json"))
+    assert (facts["version"], facts["state"], facts["bits"]) == (
+        "1",
+        "pre-active",
+        2048,
+    )
+    assert uri in manifest(place)
+    assert facts["fingerprint"] in manifest(place)
+    assert not list(place.ring.glob("partner-*"))
+    done(place, "keys", "activate", "1")
+    message = done(place, "sign", "-", *TARGET, "--message", given=b"{}")
+    told = place.gateway("verify", "-", "--from", "partner", given=message.encode())
+    assert told.returncode == 0, told.stderr
+    public = read_public_key(facts["public_pem"].encode())
+    answer = peer.sealed_answer(platform_key, public)
+    lines = ["HTTP/1.1 200 OK", *(f"{n}: {v}" for n, v in answer.headers), "", ""]
+    raw = "\r\n".join(lines).encode() + answer.body
+    assert done(place, "decrypt", "-", *TARGET, given=raw).encode() == peer.SUCCESS
+    assert attributes("made") == {
+        **dict.fromkeys(("SENSITIVE", "NEVER_EXTRACTABLE", "LOCAL", "PRIVATE"), True),
+        "EXTRACTABLE": False,
+        "SIGN": True,
+        "DECRYPT": True,
+        "UNWRAP": False,
+    }
+
+
+@pytest.mark.parametrize("use", ["sign", "decrypt"])
+def test_a_pair_that_is_made_for_one_use_can_do_no_other(place, hsm, use):
+    words = ("--in", hsm.uri("made", id="%07"), "--use", use, "--bits", "3072")
+    told = json.loads(done(place, "keys", "generate", *words, "--json"))
+    assert (told["uses"], told["bits"]) == ([use], 3072)
+    facts = attributes("made")
+    assert (facts["SIGN"], facts["DECRYPT"]) == (use == "sign", use == "decrypt")
+
+
+def test_a_pair_that_cannot_be_made_in_the_token_changes_nothing(place, hsm, secret):
+    before = manifest(place)
+    uri = hsm.uri("made")
+    for arguments, status, says in (
+        ((hsm.uri("first"),), 1, "a key of that label and id already"),
+        ((uri, "--passphrase", f"file:{secret}"), 2, "--in makes none"),
+        ((uri.replace("token=ours", "token=theirs"),), 1, "out of reach"),
+        (("file:a.pem",), 1, "no pair is made in file:"),
+        (("vault:ours",), 1, "a private key may not live in vault:"),
+    ):
+        told = place.gateway("keys", "generate", "--in", *arguments)
+        assert told.returncode == status
+        assert says in told.stderr.decode()
+    assert manifest(place) == before
+    told = done(place, "keys", "generate", "--in", uri, "--dry-run")
+    assert f"made in {uri}" in told
+    assert manifest(place) == before
+    done(place, "keys", "generate", "--in", uri)
+    other = hsm.uri("other")
+    told = place.gateway("keys", "generate", "--in", other, "--version", "1")
+    assert "version 1 is there already" in told.stderr.decode()
+    done(place, "keys", "generate", "--in", other)
+
+
+def test_a_pair_that_was_made_for_a_change_that_failed_is_told(place, hsm):
+    (place.ring / "keyring.yaml").chmod(0o666)  # the gateway would refuse the ring
+    (place.ring / "platform-1.pem").chmod(0o666)
+    uri = hsm.uri("made")
+    told = place.gateway("keys", "generate", "--in", uri)
+    assert told.returncode == 1
+    assert f"the pair was made, and no ring names it: gateway keys import '{uri}'" in (
+        told.stderr.decode()
+    )
+    (place.ring / "platform-1.pem").chmod(0o644)
+    (place.ring / "keyring.yaml").chmod(0o644)
+    done(place, "keys", "import", uri)
+
+
+# --- where keys may live -----------------------------------------------------
+
+
+@pytest.fixture
+def tokens_alone(place):
+    file = place.folder / "config.yaml"
+    file.write_text(file.read_text() + "keys: {homes: [pkcs11]}\n")
+    return place
+
+
+REFUSED = "a private key may not live in file: here; keys.homes of the configuration"
+
+
+def test_no_key_gets_into_a_file_where_tokens_alone_are_allowed(
+    tokens_alone, hsm, partner_key, tmp_path_factory
+):
+    place = tokens_alone
+    file = place.folder / "ours.pem"
+    file.touch(0o600)
+    file.write_bytes(formats.private_pem(partner_key))
+    before = manifest(place)
+    for words in (
+        ("generate",),
+        ("generate", "--dry-run"),
+        ("import", file),
+        ("import", file, "--dry-run"),
+        ("generate", "--keyring", place.ring),
+    ):
+        told = place.gateway("keys", *words)
+        assert (told.returncode, REFUSED in told.stderr.decode()) == (1, True), words
+    elsewhere = Workspace(tmp_path_factory.mktemp("elsewhere"))
+    told = elsewhere.gateway("keys", "generate", "--keyring", place.ring)
+    assert REFUSED in told.stderr.decode()
+    assert manifest(place) == before
+    done(place, "keys", "generate", "--in", hsm.uri("made"))
+    done(place, "keys", "activate", "1")
+    assert "no problem" in done(place, "check")
+
+
+def test_a_ring_with_a_key_in_a_file_is_refused_where_tokens_alone_are_allowed(
+    place, hsm, partner_key
+):
+    put(place.ring, Party.PARTNER, partner_key)
+    assert "no problem" in done(place, "check")
+    file = place.folder / "config.yaml"
+    file.write_text(file.read_text() + "keys: {homes: [pkcs11]}\n")
+    for words in (["check"], ["keys", "list"], ["sign", "-", *TARGET]):
+        told = place.gateway(*words, given=b"{}")
+        assert told.returncode == 1, words
+        text = told.stderr.decode() + told.stdout.decode()
+        assert f"partner-1.pem: {REFUSED}" in text, words
+    done(place, "keys", "compromise", "1")  # which is the way out of it
+    assert "missing: a partner key" in place.gateway("check").stderr.decode()

@@ -130,7 +130,7 @@ def test_options_that_make_no_sense_are_wrong_usage(place, words, text):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        ("activate 1 --canary 5%", "only a pre-active key"),
+        ("activate 1 --canary 5%", "a canary begins as pre-active or deactivated"),
         ("activate 1 --platform --canary 5%", "does not sign"),
         ("activate 9 --canary 5%", "there is no partner version 9"),
         ("activate 2 --canary 5% --at 2026-01-01T00:00:00Z", "has passed"),
@@ -164,3 +164,89 @@ def test_a_list_shows_that_it_is_over_until_the_next_change(place):
     assert (told["share"], told["halted"]) == (0.0, "6 of 6 failed")
     keys(place, *["activate", "2", "--canary", "5%"])
     assert "it signs 5 %" in keys(place, "list")
+
+
+# --- after it was halted -----------------------------------------------------
+
+
+def halted(place):
+    """Have version 2 tried, and halted by a gateway."""
+    keys(place, "activate", "2", "--canary", "5%")
+    halt = Halt(ring(place).generation, "2", "6 of 6 failed")
+    KeyringFolder(place.ring).halt(halt)
+
+
+BETWEEN = {
+    "at once": (),
+    "after a rollback": (("rollback",),),
+    "after another change": (("generate",), ("generate",)),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN.values(), ids=BETWEEN)
+def test_a_halted_canary_is_put_in_use_only_where_that_is_said(place, between):
+    halted(place)
+    for words in between:
+        keys(place, *words)
+    before = ring(place)
+    for more in ((), ("--dry-run",), ("--overlap", "48h")):
+        text = refused(place, "activate", "2", *more)
+        assert (
+            "version 2 was tried as a canary, and that was halted: 6 of 6 failed"
+            in (text)
+        )
+        assert "--despite-halt" in text
+    assert ring(place) == before
+    said = keys(place, "activate", "2", "--despite-halt")
+    assert "partner version 2: pre-active -> active" in said
+    keys(place, "activate", "1")
+    keys(place, "activate", "2")
+
+
+def test_a_halt_that_was_tried_again_is_no_hindrance(place):
+    halted(place)
+    keys(place, "activate", "2", "--canary", "5%")
+    keys(place, "activate", "2")
+    assert states(place) == ["deactivated", "active"]
+
+
+def test_a_plan_that_would_not_heed_a_halt_is_not_made(place):
+    keys(place, "activate", "2", "--canary", "5%")
+    assert "though it was halted" in refused(place, "activate", "2", "--at", SOON)
+    keys(place, "rollback")
+    keys(place, "activate", "2", "--at", SOON)
+    assert "whatever becomes of a canary" in refused(
+        place, "activate", "2", "--canary", "5%"
+    )
+
+
+def test_other_keys_are_put_in_use_as_ever(place):
+    halted(place)
+    keys(place, "generate")
+    keys(place, "activate", "3")
+    assert states(place) == ["deactivated", "pre-active", "active"]
+
+
+# --- a key that was active ---------------------------------------------------
+
+
+def test_a_key_that_was_active_is_tried_again_with_a_word_of_it(place):
+    keys(place, "activate", "2", "--overlap", "48h")
+    assert ring(place).partner[0].plans.destroy_at is not None
+    said = keys(place, "activate", "1", "--canary", "5%")
+    assert "partner version 1: was active before, and deactivated at 20" in said
+    assert "partner version 1: no longer to be destroyed at " in said
+    assert "partner version 1: signs 5 % of the exchanges from now on\n" in said
+    assert (canary(place).version, canary(place).share) == ("1", 0.05)
+    assert states(place) == ["deactivated", "active"]
+    said = keys(place, "activate", "1")
+    assert "partner version 1: deactivated -> active" in said
+    assert canary(place) is None
+
+
+def test_a_key_that_was_active_goes_back_to_what_it_was(place):
+    keys(place, "activate", "2")
+    keys(place, "activate", "1", "--canary", "5%")
+    said = keys(place, "rollback")
+    assert "partner version 1: no longer a canary; it signs nothing\n" in said
+    assert (canary(place), states(place)) == (None, ["deactivated", "active"])

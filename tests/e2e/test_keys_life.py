@@ -1,6 +1,7 @@
 """`gateway keys`: steps that are planned, ended early, taken back, or final."""
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
 
@@ -296,3 +297,43 @@ def test_the_times_of_a_keys_life_are_noted(place):
     first, second = ring(place).partner
     assert second.created <= second.exported <= second.activated <= CLOCK.now()
     assert first.deactivated == second.activated
+
+
+# --- a ring that was copied --------------------------------------------------
+
+
+def test_a_copied_ring_takes_back_no_other_change(place):
+    """The files of the ring, and not its history, went over that of another node."""
+    keys(place, "activate", "2")
+    shutil.copytree(place.ring, place.folder / "node")
+    keys(place, "activate", "1")
+    keys(place, "generate")
+    for name in ("keyring.yaml", "partner-3.pem"):
+        shutil.copy(place.ring / name, place.folder / "node" / name)
+    node = ("--keyring", "node")
+    before = (place.folder / "node/keyring.yaml").read_bytes()
+    done = place.gateway("keys", "rollback", *node)
+    assert done.returncode == 1
+    assert b"the ring was copied without its .history" in done.stderr
+    assert (place.folder / "node/keyring.yaml").read_bytes() == before
+    last = re.search(rb"name it with --to ([0-9]+)", done.stderr)[1].decode()
+    assert int(last) == ring(place).generation - 3
+
+
+def test_a_change_by_hand_is_not_passed_over_by_a_rollback(place):
+    file = place.ring / "keyring.yaml"
+    generation = ring(place).generation
+    text = file.read_text()
+    text = text.replace(f"generation: {generation}", f"generation: {generation + 1}")
+    file.write_text(
+        text.replace("state: pre-active", "state: pre-active, staged: true")
+    )
+    assert "or changed by hand" in refused(place, "rollback")
+
+
+def test_a_ring_that_is_copied_whole_has_its_history(place):
+    keys(place, "activate", "2")
+    shutil.copytree(place.ring, place.folder / "node")
+    done = place.gateway("keys", "rollback", "--keyring", "node")
+    assert done.returncode == 0, done.stderr
+    assert b"partner version 1: deactivated -> active" in done.stdout

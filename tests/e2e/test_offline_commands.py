@@ -1,17 +1,20 @@
 """`gateway sign`, `verify`, `encrypt` and `decrypt`, on files and standard input."""
 
 import base64
+import codecs
 import json
 import re
 import shlex
 import shutil
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from gateway.cli._messages import parse_message
+from gateway.cli._messages import parse_capture
 from gateway.keys.changes import Party
-from gateway.protocol import ReceivedRequest, verify_request
+from gateway.protocol import ReceivedRequest, ReceivedResponse, verify_request
 from tests import peer
 from tests.e2e.workspace import error_of, examples, put, workspace
 
@@ -61,6 +64,7 @@ def example_place(place, partner_key, platform_key):
     files = {
         "answer.http": raw(sealed),
         "request.http": raw(peer.call(partner_key)),
+        "seen.txt": verbose(peer.call(partner_key), sealed),
         "callback.http": raw(callback),
         "body.json": peer.SUCCESS,
         "answer.json": peer.SUCCESS,
@@ -133,7 +137,7 @@ def test_the_time_is_now_in_the_clients_zone_unless_it_is_given(place):
 def test_a_body_from_standard_input_is_signed_byte_for_byte(place, partner_public):
     body = peer.REQUEST_BODY + b"\r\n"
     done = place.process("sign", "-", *TARGET, "--message", given=body)
-    message = parse_message(done.stdout)
+    message = parse_capture(done.stdout).message
     assert message.body == body
     verify_request(message, keys=[partner_public])
 
@@ -289,6 +293,173 @@ def test_a_verified_response_is_told_to_programs(place, platform_key):
 def test_a_response_after_an_interim_one_is_verified(place, platform_key):
     given = b"HTTP/1.1 100 Continue\r\n\r\n" + raw(peer.answer(platform_key))
     assert place.gateway("verify", "-", *TARGET, given=given).returncode == 0
+
+
+CONNECTED = b"HTTP/1.1 200 Connection established\r\nVia: 1.1 proxy\r\n\r\n"
+METER = (
+    b"  % Total    % Received % Xferd  Average Speed   Time    Time     Time  Current\n"
+    b"                                 Dload  Upload   Total   Spent    Left  Speed\n"
+    b"\r  0     0    0     0    0     0      0      0 --:--:-- --:--:-- --:--:--     0"
+)
+
+
+def in_chunks(message, *sizes, newline=b"\r\n", trailer=b""):
+    """Give an answer as it goes over the wire in chunks."""
+    head, _, body = raw(message).partition(b"\r\n\r\n")
+    chunks, start = [], 0
+    for size in (*sizes, len(body) - sum(sizes)):
+        chunks += [b"%x" % size, body[start : start + size]]
+        start += size
+    lines = [head + b"\r\nTransfer-Encoding: chunked", b"", *chunks, b"0", b"", b""]
+    return newline.join(lines).removesuffix(newline) + trailer + newline
+
+
+def verbose(request, answer, *, meter=False, terminal=False, late=True):
+    """Print an exchange as `curl -v` does: to a file, or to a terminal."""
+
+    def marked(sign, message):
+        head = raw(message).partition(b"\r\n\r\n")[0].split(b"\r\n")
+        return b"".join(sign + line + b"\r\n" for line in (*head, b""))
+
+    own = b"* Connection #0 to host 127.0.0.1 left intact\n"
+    received = b"" if terminal else b"{ [%d bytes data]\n" % len(answer.body)
+    if meter:
+        received += b"\r100    42  100    35  100     7  22435   4487 --:--:-- 42000\n"
+    body = own + answer.body if late else answer.body + b"\n" + own
+    text = (
+        (METER if meter else b"")
+        + b"*   Trying 127.0.0.1:8089...\n* Connected to 127.0.0.1 (#0)\n"
+        + marked(b"> ", request)
+        + (b"" if terminal else b"} [7 bytes data]\n")
+        + marked(b"< ", answer)
+        + received
+        + body
+    )
+    return text.replace(b"\r\n", b"\r\r\n") if terminal else text
+
+
+def saved_by_powershell(data):
+    """Give what its `>` makes of a program's output."""
+    text = data.decode().replace("\r\n", "\n").replace("\n", "\r\n")
+    return f"\ufeff{text}\r\n".encode("utf-16-le")
+
+
+def with_length(answer):
+    length = ("Content-Length", str(len(answer.body)))
+    return ReceivedResponse(answer.status, [*answer.headers, length], answer.body)
+
+
+CAPTURES = {
+    "a proxy's answer to CONNECT": lambda _, answer: CONNECTED + raw(answer),
+    "and an interim one": lambda _, answer: (
+        CONNECTED + b"HTTP/1.1 100 Continue\r\n\r\n" + raw(answer)
+    ),
+    "a proxy that wants to be authenticated to first": lambda _, answer: (
+        b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 9\r\n\r\n"
+        + CONNECTED
+        + raw(answer)
+    ),
+    "a byte order mark": lambda _, answer: codecs.BOM_UTF8 + raw(answer),
+    "UTF-16": lambda _, answer: raw(answer).decode().encode("utf-16"),
+    "UTF-16, big end first": lambda _, answer: (
+        codecs.BOM_UTF16_BE + raw(answer).decode().encode("utf-16-be")
+    ),
+    "UTF-16 without a mark": lambda _, answer: raw(answer).decode().encode("utf-16-le"),
+    "UTF-16 without a mark, big end first": lambda _, answer: (
+        raw(answer).decode().encode("utf-16-be")
+    ),
+    "saved by PowerShell": lambda _, answer: saved_by_powershell(raw(answer)),
+    "chunks": lambda _, answer: in_chunks(answer, 5, 1),
+    "chunks with a trailer": lambda _, answer: in_chunks(
+        answer, 3, trailer=b"Checksum: 1\r\n"
+    ),
+    "chunks with bare line feeds": lambda _, answer: in_chunks(
+        answer, 5, newline=b"\n"
+    ),
+    "chunks that curl took off": lambda _, answer: raw(answer).replace(
+        b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n", 1
+    ),
+    "curl -sv": verbose,
+    "curl -v": lambda *both: verbose(*both, meter=True),
+    "curl -sv on a terminal": lambda *both: verbose(*both, terminal=True),
+    "curl -sv, the body first": lambda *both: verbose(*both, late=False),
+    "curl -sv, saved by PowerShell": lambda *both: saved_by_powershell(verbose(*both)),
+}
+
+
+@pytest.mark.parametrize("capture", CAPTURES.values(), ids=CAPTURES)
+def test_a_capture_is_read_without_what_others_put_around_it(
+    capture, place, partner_key, platform_key
+):
+    request, answer = peer.call(partner_key), with_length(peer.answer(platform_key))
+    given = capture(request, answer)
+    done = place.gateway("verify", "-", *TARGET, given=given)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def test_one_that_was_altered_does_not_verify(place, partner_key, platform_key):
+    answer = peer.answer(platform_key)
+    altered = ReceivedResponse(200, answer.headers, answer.body.replace(b"S", b"F", 1))
+    given = verbose(peer.call(partner_key), with_length(altered))
+    assert place.gateway("verify", "-", given=given).returncode == 1
+
+
+def test_curl_s_own_request_says_what_its_answer_answers(
+    place, partner_key, platform_key
+):
+    target = "/api/open/alipay/v1/merchant/order/sync?a=b"
+    request = peer.call(partner_key, target=target, client_id="OTHER")
+    answer = peer.answer(platform_key, target=target, client_id="OTHER")
+    given = verbose(request, answer)
+    assert place.gateway("verify", "-", given=given).returncode == 0
+    (place.folder / "both.txt").write_bytes(given)
+    done = place.gateway("verify", "-", "--request", "both.txt", given=raw(answer))
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_target_is_that_of_alipayhk_where_a_proxy_was_sent_all_of_it(
+    place, partner_key
+):
+    given = raw(peer.call(partner_key)).replace(
+        b"POST ", b"POST https://open.alipay.hk:443", 1
+    )
+    assert place.gateway("verify", "-", given=given).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"5\r\nhello", b"5\r\nhello\r\n", b"5\r\nhello\r\n0\r\nx", b"hello", b""]
+)
+def test_a_body_that_does_not_consist_of_chunks_stays_as_it_is(body):
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert parse_capture(head + body).message.body == body
+
+
+@pytest.mark.parametrize(
+    "given", [b"\xff\xfeH", b"H\0T\0\0\xd8", b"\xff\xfe", b"\xef\xbb\xbf"]
+)
+def test_what_begins_as_utf_16_and_is_not_is_told(given, place):
+    done = place.gateway("verify", "-", *TARGET, given=given)
+    assert done.returncode == 1
+    assert "the message " in error_of(done)
+
+
+def test_what_curl_really_prints_is_read(place, platform_key):
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    answer = with_length(peer.answer(platform_key))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}{peer.TARGET}"
+        words = ["curl", "-v", "--max-time", "30", url, "-d", "{}"]
+        with (place.folder / "seen.txt").open("wb") as seen:
+            curl = subprocess.Popen(words, stdout=seen, stderr=seen)
+            connection, _ = listener.accept()
+            with connection:
+                while not connection.recv(65536).endswith(b"{}"):
+                    pass
+                connection.sendall(raw(answer))
+            assert curl.wait(30) == 0
+    done = place.gateway("verify", "seen.txt")
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_response_is_verified_from_its_parts(place, platform_key):
@@ -908,13 +1079,13 @@ ENVELOPES = [
         id="our next key under the version of this one",
     ),
     pytest.param(
-        lambda ours, theirs, _: (
-            peer.wrap(ours.public_key()),
+        lambda ours, theirs, other: (
+            peer.wrap(other.public_key()),
             peer.seal(peer.SUCCESS),
             "9",
         ),
-        ["wrapped_version"],
-        id="a version that is not held",
+        ["wrapped_pre_active", "wrapped_version"],
+        id="our next key under a version that is not held",
     ),
 ]
 
@@ -957,6 +1128,16 @@ def test_why_an_envelope_does_not_open_is_named(make, expected, place, three_key
         False,
         "decryption_failed" if held else "key_version_unknown",
     )
+
+
+def test_an_envelope_under_another_label_than_its_keys_opens(
+    place, partner_key, platform_key
+):
+    header = peer.encrypt_header(peer.wrap(partner_key.public_key()), "9")
+    body = peer.seal(peer.SUCCESS)
+    given = raw(peer.answer(platform_key, body, encrypt=header))
+    done = place.gateway("decrypt", "-", *TARGET, given=given)
+    assert (done.returncode, done.stdout.strip()) == (0, peer.SUCCESS)
 
 
 def test_an_envelope_that_opens_is_told_apart(place, partner_key, platform_key):

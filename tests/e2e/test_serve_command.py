@@ -37,7 +37,7 @@ import runpy, socket, sys, time
 look_up = socket.getaddrinfo
 
 def look_up_for_ever(host, *more, **options):
-    if host == "name.example":
+    if host == "name.example" and options.get("flags") != socket.AI_NUMERICHOST:
         time.sleep(60)
     return look_up(host, *more, **options)
 
@@ -186,6 +186,16 @@ def test_a_gateway_that_is_started_before_its_keys_takes_them_up(workplace):
             assert get(f"{serve.admin}/readyz")[0] == 200
 
 
+def test_a_ring_with_a_key_where_none_may_live_is_not_served(workplace):
+    config = workplace / "config.yaml"
+    config.write_text(config.read_text() + "keys: {homes: [pkcs11]}\n")
+    with simulator(workplace), serving(workplace) as serve:
+        status, ready = get(f"{serve.admin}/readyz")
+        assert status == 503
+        assert "a private key may not live in file: here" in ready["reasons"][0]
+        assert post(serve.inbound)[0] == 503
+
+
 def test_sighup_takes_up_a_new_configuration(workplace):
     with simulator(workplace), serving(workplace) as serve:
         config = workplace / "config.yaml"
@@ -201,7 +211,9 @@ def half_a_request(serve):
     """Have a request under way, of which the gateway waits for the rest."""
     host, port = serve.inbound.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as caller:
-        head = f"POST {TARGET} HTTP/1.1\r\nHost: g\r\nContent-Length: {len(BODY)}"
+        head = (
+            f"POST {TARGET} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(BODY)}"
+        )
         caller.sendall(head.encode() + b"\r\nExpect: 100-continue\r\n\r\n")
         assert caller.recv(100).startswith(b"HTTP/1.1 100")
         yield caller
@@ -242,6 +254,7 @@ def test_a_look_up_that_hangs_does_not_hold_up_the_end(workplace):
     with serving(workplace, [sys.executable, "-c", _LOOKS_UP_FOR_EVER]) as serve:
         status, _, body = post(serve.inbound)
         assert (status, json.loads(body)["code"]) == (503, "upstream_unavailable")
+        assert "no name look-up within 0.2 s" in json.loads(body)["detail"]
         serve.send_signal(signal.SIGTERM)
         assert serve.wait(timeout=10) == 0
 

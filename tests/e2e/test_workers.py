@@ -70,7 +70,12 @@ class Crew(Served):
         return {each["worker"] for each in self.seen("partner_key_first_used")}
 
     async def page(self, path, *headers):
-        lines = [f"GET {path} HTTP/1.1", "Host: a", "Connection: close", *headers]
+        lines = [
+            f"GET {path} HTTP/1.1",
+            "Host: localhost",
+            "Connection: close",
+            *headers,
+        ]
         got = await self.admin.raw("\r\n".join([*lines, "", ""]).encode())
         return got.status, json.loads(got.body or "null")
 
@@ -199,7 +204,7 @@ class Kept:
                         "127.0.0.1", self.port
                     )
                 writer.write(
-                    f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n"
+                    f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\n"
                     f"Content-Length: {len(body)}\r\n\r\n".encode()
                     + body
                 )
@@ -366,7 +371,7 @@ async def half_a_request(crew):
     body = peer.REQUEST_BODY
     reader, writer = await crew.caller.connect()
     writer.write(
-        f"POST {peer.TARGET} HTTP/1.1\r\nHost: g\r\nConnection: close\r\n"
+        f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     )
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
@@ -536,7 +541,7 @@ async def test_a_unix_socket_is_shared_and_removed(crew, settings, tmp_path):
         target = "POST " + peer.TARGET if path == "inbound" else "GET /readyz"
         body = peer.REQUEST_BODY if path == "inbound" else b""
         writer.write(
-            f"{target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+            f"{target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
             f"Content-Length: {len(body)}\r\n\r\n".encode()
             + body
         )
@@ -582,7 +587,7 @@ async def test_a_canary_that_one_worker_ends_is_over_in_all(crew, settings, stra
     reader, writer = await crew.caller.connect()  # one worker alone sees it fail
     for _ in range(60):
         writer.write(
-            f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n"
+            f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Length: {len(CONTENT)}\r\n\r\n".encode()
             + CONTENT
         )
@@ -605,6 +610,33 @@ async def test_a_canary_that_one_worker_ends_is_over_in_all(crew, settings, stra
     got = await crew.ask_all(32, body=CONTENT)
     assert {each.status for each in got} == {200}
     assert signed_by_it() == before
+
+
+async def test_all_workers_draw_the_same_lots(crew, settings, stranger, other_key):
+    """So that a caller's repeat falls to the same version, wherever it arrives."""
+    simulator, settings["clients"][0]["upstream"] = stranger
+    simulator.registry.register(peer.CLIENT_ID, "2", other_key.public_key())
+    ring = crew.folder / "ring/keyring.yaml"
+    ring.write_text(ring.read_text().replace("share: 100", "share: 50"))
+    crew.configure(settings)
+    await crew.start()
+    kept = [await crew.caller.connect() for _ in range(16)]
+    for number in range(24):
+        for reader, writer in kept:
+            writer.write(
+                f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n"
+                f"Gateway-Exchange-Id: lot-{number}\r\n"
+                f"Content-Length: {len(CONTENT)}\r\n\r\n".encode()
+                + CONTENT
+            )
+            assert (await read_answer(reader)).status == 200
+    for _, writer in kept:
+        writer.close()
+    await until(lambda: len(crew.lines) == 24 * 16, "lines are missing")
+    assert crew.used_workers == {1, 2}
+    versions = {(line["exchange_id"], line["key_version"]) for line in crew.lines}
+    assert len(versions) == 24
+    assert len({version for _, version in versions}) == 2
 
 
 @pytest.mark.parametrize("workers", ["2", "auto"])

@@ -26,11 +26,13 @@ from gateway.edge.connection import Connection, Server
 from gateway.edge.request import (
     Arriving,
     Bounds,
+    check_body,
     credentials_of,
     read_body,
     read_head,
 )
 from gateway.edge.response import Response
+from gateway.edge.rules import check_head
 from gateway.errors import (
     ClientIdMismatch,
     ExchangeError,
@@ -189,7 +191,7 @@ async def _serve(data, piece):
     if not transport.closing and not connection.eof_received():
         transport.close()
     await _turn(lambda: transport.lost)
-    assert failed == []
+    assert failed == [], failed
     answers, _, rest = answers_in(transport.written)
     assert rest == b""
     assert [each.headers["number"] for each in answers] == [
@@ -221,9 +223,14 @@ class _Desk:
             _CALLERS.identify(credentials_of(asked))
         answer = self._next()
         try:
-            head = read_head(asked, _BOUNDS)
+            check_head(asked)
+            head = read_head(asked)
             _check_head(head)
-            body = await read_body(asked, _BOUNDS, Quota(1 << 20), Arriving())
+            arriving = Arriving(Quota(1 << 20))
+            async with arriving.one("", asked.body, _BOUNDS.body_timeout_s) as pending:
+                await read_body(asked, _BOUNDS, pending, arriving)
+            check_body(asked.body, _BOUNDS, "", arriving)
+            body = asked.body.whole()
             declared = asked.only("Content-Length")
             assert declared is None or len(body) == int(declared)
             self.seen[-1] = (asked.method, *head, body)

@@ -15,6 +15,7 @@ CHUNKS = b"7\r\n" + BODY + b"\r\n0\r\n\r\n"
 STATUS = {
     "verified": 200,
     "invalid_request": 400,
+    "forbidden": 403,
     "unknown_route": 404,
     "method_not_allowed": 405,
     "request_too_large": 413,
@@ -34,6 +35,7 @@ class Case:
         then: what the caller does after it: nothing, "half-close", "half-close once
             answered", or "reset".
         continues: how often the gateway asks for the body by a 100.
+        status: of the last answer, where it is not that of its code.
         apart: the code if it comes byte by byte, where the parser then shows less;
             "-" if the end of the connection depends on that.
     """
@@ -46,6 +48,7 @@ class Case:
     continues: int = 0
     differs: str = ""
     apart: str = ""
+    status: int = 0
 
     def in_many_reads(self):
         """Give what comes of it if each byte comes by itself.
@@ -55,7 +58,7 @@ class Case:
         if self.apart:
             return replace(self, codes=(self.apart,))
         has_body = not self.data.endswith(b"\r\n\r\n")
-        early = self.codes[-1:] == ("unknown_route",) and has_body
+        early = self.codes[-1:] in (("unknown_route",), ("forbidden",)) and has_body
         return replace(self, ends=self.ends or early)
 
 
@@ -103,6 +106,9 @@ GOOD = length()
 SPACES = (
     "one space or more: RFC 9112, 3 lets a recipient read so; the target sent is ours"
 )
+
+EMPTY = "RFC 9110, 5.6.1 has empty elements of a list ignored; h11 reads no list"
+OWN = "RFC 9112, 3.2.2: what is sent is the path alone, of the one host there is"
 
 LENGTHS = {
     "one length twice": refused(length("Content-Length: 7")),
@@ -211,12 +217,23 @@ CODINGS = {
     "chunked with a parameter": refused(
         request("Transfer-Encoding: chunked;a=b", body=CHUNKS)
     ),
-    "chunked with a comma before": refused(
-        request("Transfer-Encoding: ,chunked", body=CHUNKS)
+    "chunked with a comma before": unchunked(
+        request("Transfer-Encoding: ,chunked", body=CHUNKS), differs=EMPTY
     ),
+    "chunked with commas and spaces before": unchunked(
+        request("Transfer-Encoding: , ,\t,chunked", body=CHUNKS), differs=EMPTY
+    ),
+    # llhttp takes a coding before which or behind which there is nothing for another.
     "chunked with a comma behind": refused(
         request("Transfer-Encoding: chunked,", body=CHUNKS)
     ),
+    "chunked with a comma before, and a length": refused(
+        length("Transfer-Encoding: ,chunked", body=CHUNKS)
+    ),
+    "chunked with a comma before, twice": refused(
+        request("Transfer-Encoding: ,chunked,chunked", body=CHUNKS)
+    ),
+    "a comma for a coding": refused(request("Transfer-Encoding: ,", body=CHUNKS)),
     "chunked after a vertical tab": refused(
         request("Transfer-Encoding: \x0bchunked", body=CHUNKS)
     ),
@@ -470,9 +487,41 @@ def query(text):
     )
 
 
+def own(text, sent=TARGET, host="Host: g"):
+    """Take a target that names the authority in Host."""
+    data = length(line=f"POST {text} HTTP/1.1", host=host)
+    return accepted(data, target=sent, differs=OWN)
+
+
 TARGETS = {
     "an absolute target": target(f"http://evil{TARGET}"),
-    "an absolute target of our own": target(f"http://g{TARGET}"),
+    "an absolute target of our own": own(f"http://g{TARGET}"),
+    "an absolute target of our own in capitals": own(f"HTTP://G{TARGET}"),
+    "an absolute target of our own with a query": own(
+        f"http://g{TARGET}?a=b://c", f"{TARGET}?a=b://c"
+    ),
+    "an absolute target of our own with a port": own(
+        f"http://g:8080{TARGET}", host="Host: g:8080"
+    ),
+    "an absolute target of our own without a path": refused(
+        length(line="POST http://g HTTP/1.1"), "unknown_route", ends=False
+    ),
+    "an absolute target of our own with two slashes": target(f"http://g/{TARGET}"),
+    "an absolute target of our own with dot segments": unknown(
+        f"http://g/x/..{TARGET}"
+    ),
+    "an absolute target of our own with a fragment": target(f"http://g{TARGET}#a"),
+    "an absolute target with our host for a user": target(f"http://g@evil{TARGET}"),
+    "an absolute target of our own with a user": target(f"http://u@g{TARGET}"),
+    "an absolute target that begins as ours": target(f"http://g.evil{TARGET}"),
+    "an absolute target of our own by https": target(f"https://g{TARGET}"),
+    "an absolute target of our own by ftp": target(f"ftp://g{TARGET}"),
+    "an absolute target and another Host": refused(
+        length(line=f"POST http://g{TARGET} HTTP/1.1", host="Host: gateway")
+    ),
+    "an absolute target and an empty Host": refused(
+        length(line=f"POST http://g{TARGET} HTTP/1.1", host="Host:")
+    ),
     "an absolute target by https": target(f"https://evil{TARGET}"),
     "an absolute target in capitals": target(f"HTTP://EVIL{TARGET}"),
     "an absolute target with a port": target(f"http://evil:80{TARGET}"),
@@ -548,6 +597,15 @@ TARGETS = {
 }
 
 
+def host(text):
+    return refused(length(host=f"Host: {text}"))
+
+
+def declined(data):
+    """Take a request that offers another protocol for what it is without the offer."""
+    return accepted(data)
+
+
 def version(text, *, line=None):
     return refused(length(line=line or f"POST {TARGET} {text}"))
 
@@ -563,8 +621,45 @@ WELCOME = {
         length(host=None, line=f"POST {TARGET} HTTP/1.0"), ends=True
     ),
     "two Hosts in HTTP/1.0": refused(length("Host: g", line=f"POST {TARGET} HTTP/1.0")),
-    "another Host": accepted(length(host="Host: evil:1")),
+    # Without callers, a name that is not ours may be a web page's.
+    "another Host": refused(length(host="Host: evil:1"), "forbidden", ends=False),
     "an empty Host": accepted(length(host="Host:")),
+    "a Host with a port": accepted(length(host="Host: g:8080")),
+    "a Host with an empty port": accepted(length(host="Host: g:")),
+    "a Host of an address": accepted(length(host="Host: [::1]:8080")),
+    "a Host with a user": host("user@g"),
+    "a Host with a path": host("g/path"),
+    "a Host with a query": host("g?a=b"),
+    "a Host with a fragment": host("g#a"),
+    "a Host with a scheme": host("http://g"),
+    "two Hosts in one": host("g, g"),
+    "two Hosts in one, without a space": host("g,evil"),
+    "two Hosts in one, by a space": host("g evil"),
+    "a Host with a space before its port": host("g :80"),
+    "a Host with a tab in it": host("g\tevil"),
+    "a Host with two ports": host("g:80:80"),
+    "a Host with a port that is no number": host("g:http"),
+    "a Host with a port of six digits": host("g:808080"),
+    "a Host with an address that never ends": host("[::1"),
+    "a Host with an address without brackets": host("::1"),
+    "a Host with something behind an address": host("[::1]g"),
+    "a Host with a backslash": host("g\\evil"),
+    "a Host in quotes": host('"g"'),
+    "a Host of obs-text": host("g\xe9"),
+    "a Host with an angle bracket": host("<g>"),
+    "a Host that is none, by GET": refused(
+        request(line=f"GET {TARGET} HTTP/1.1", host="Host: u@g", body=b"")
+    ),
+    "no Host, by GET": refused(
+        request(line=f"GET {TARGET} HTTP/1.1", host=None, body=b"")
+    ),
+    "no Host, by OPTIONS": refused(
+        request(line="OPTIONS * HTTP/1.1", host=None, body=b"")
+    ),
+    "two Hosts, by GET": refused(
+        request("Host: g", line=f"GET {TARGET} HTTP/1.1", body=b"")
+    ),
+    "two Hosts, to no route": refused(length("Host: g", line="POST /x HTTP/1.1")),
     "a forwarded host": accepted(
         length("X-Forwarded-Host: evil", "Forwarded: host=evil")
     ),
@@ -576,8 +671,18 @@ WELCOME = {
     "HTTP/1.0 that stays": accepted(
         length("Connection: keep-alive", line=f"POST {TARGET} HTTP/1.0")
     ),
-    "HTTP/1.2": version("HTTP/1.2"),
-    "HTTP/1.9": version("HTTP/1.9"),
+    "HTTP/1.2": accepted(length(line=f"POST {TARGET} HTTP/1.2")),
+    "HTTP/1.9": accepted(length(line=f"POST {TARGET} HTTP/1.9")),
+    "HTTP/1.2 without a Host": refused(
+        length(line=f"POST {TARGET} HTTP/1.2", host=None)
+    ),
+    "HTTP/1.2 of chunks": unchunked(
+        request(
+            "Transfer-Encoding: chunked", line=f"POST {TARGET} HTTP/1.2", body=CHUNKS
+        ),
+    ),
+    "HTTP/2.1": version("HTTP/2.1"),
+    "HTTP/0.1": version("HTTP/0.1"),
     "HTTP/1.10": version("HTTP/1.10"),
     "HTTP/1": version("HTTP/1"),
     "HTTP/1.": version("HTTP/1."),
@@ -591,11 +696,11 @@ WELCOME = {
     "HTTPS/1.1": version("HTTPS/1.1"),
     "HTTP": version("HTTP"),
     "ICE/1.0": refused(length(line=f"SOURCE {TARGET} ICE/1.0")),
-    "RTSP/1.0": accepted(
-        length(line=f"POST {TARGET} RTSP/1.0"),
-        ends=True,
-        differs="llhttp reads RTSP too, and does not show it; what is sent on "
-        "is the gateway's own HTTP/1.1, with the same body",
+    # In parts, it is HTTP but for that word: what is sent on is the gateway's own.
+    "RTSP/1.0": refused(length(line=f"POST {TARGET} RTSP/1.0"), apart="-"),
+    "RTSP/1.1": refused(length(line=f"POST {TARGET} RTSP/1.1"), apart="-"),
+    "RTSP/1.1 of a GET": refused(
+        request(line=f"GET {TARGET} RTSP/1.1", body=b""), apart="-"
     ),
     "RTSP/1.0 of its own method": refused(length(line=f"SETUP {TARGET} RTSP/1.0")),
     "a tab before the version": refused(length(line=f"POST {TARGET}\tHTTP/1.1")),
@@ -611,7 +716,7 @@ WELCOME = {
     ),
     "a Redis command": refused(b"*1\r\n$4\r\nPING\r\n"),
     "an answer": refused(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
-    "an upgrade to WebSocket": refused(
+    "an upgrade to WebSocket": declined(
         length(
             "Upgrade: websocket",
             "Connection: Upgrade",
@@ -627,19 +732,47 @@ WELCOME = {
             body=b"",
         ),
         "method_not_allowed",
+        ends=False,
     ),
-    "an upgrade to HTTP/2": refused(
+    "an upgrade to HTTP/2": declined(
         length(
             "Upgrade: h2c",
             "Connection: Upgrade, HTTP2-Settings",
             "HTTP2-Settings: AAMAAABk",
         )
     ),
-    "an upgrade to TLS": refused(length("Upgrade: TLS/1.2", "Connection: Upgrade")),
-    "an upgrade that Connection does not name": refused(length("Upgrade: websocket")),
-    "an upgrade to nothing": refused(length("Upgrade:", "Connection: Upgrade")),
-    "an upgrade of chunks": refused(
+    "an upgrade to TLS": declined(length("Upgrade: TLS/1.2", "Connection: Upgrade")),
+    "an upgrade that Connection does not name": declined(length("Upgrade: websocket")),
+    "an upgrade to nothing": declined(length("Upgrade:", "Connection: Upgrade")),
+    "an upgrade of chunks": unchunked(
         chunked(CHUNKS, "Upgrade: h2c", "Connection: Upgrade")
+    ),
+    "an upgrade in HTTP/1.0": accepted(
+        length(
+            "Upgrade: h2c",
+            "Connection: Upgrade",
+            line=f"POST {TARGET} HTTP/1.0",
+        ),
+        ends=True,
+    ),
+    "an upgrade, the last of its connection": accepted(
+        length("Upgrade: h2c", "Connection: Upgrade, close"), ends=True
+    ),
+    "two upgrades in one head": declined(
+        length("Upgrade: h2c", "Upgrade: websocket", "Connection: upgrade")
+    ),
+    "an upgrade with two lengths": refused(
+        length("Content-Length: 8", "Upgrade: h2c", "Connection: Upgrade")
+    ),
+    "an upgrade with a length and chunks": refused(
+        chunked(CHUNKS, "Content-Length: 7", "Upgrade: h2c", "Connection: Upgrade")
+    ),
+    "an upgrade without a length": refused(
+        request("Upgrade: h2c", "Connection: Upgrade")
+    ),
+    "an upgrade with an expectation": accepted(
+        length("Expect: 100-continue", "Upgrade: h2c", "Connection: Upgrade"),
+        continues=1,
     ),
     "an old WebSocket": refused(length("Sec-WebSocket-Key1: x")),
     "an upgrade in Connection alone": accepted(length("Connection: Upgrade")),
@@ -718,10 +851,47 @@ METHODS = {
     "another method in a header": accepted(length("X-HTTP-Method-Override: GET")),
 }
 
+LINE = 8190
+"""What a request line may have, and a header's value."""
+
+
+def too_long(text):
+    return replace(target(text), status=414)
+
+
 LONG = {
-    "a target of 20 KiB": target("/" + "x" * 20480),
-    "a query of 20 KiB": target(f"{TARGET}?{'x' * 20480}"),
-    "a target of 1 MiB": target("/" + "x" * (1 << 20)),
+    "a target of 20 KiB": too_long("/" + "x" * 20480),
+    "a query of 20 KiB": too_long(f"{TARGET}?{'x' * 20480}"),
+    "a target of 1 MiB": too_long("/" + "x" * (1 << 20)),
+    "a request line of 8190 bytes": query(
+        "x" * (LINE - len(f"POST {TARGET}? HTTP/1.1"))
+    ),
+    "a request line of 8191 bytes": too_long(
+        f"{TARGET}?" + "x" * (LINE + 1 - len(f"POST {TARGET}? HTTP/1.1"))
+    ),
+    "a request line of 8191 bytes, by GET": replace(
+        refused(
+            request(
+                line=f"GET {TARGET}?{'x' * (LINE + 1 - len(f'GET {TARGET}? HTTP/1.1'))}"
+                " HTTP/1.1",
+                body=b"",
+            )
+        ),
+        status=414,
+    ),
+    "a value of 8190 bytes": accepted(length("X: " + "x" * LINE)),
+    "a value of 8191 bytes": refused(length("X: " + "x" * (LINE + 1))),
+    "two values of 8000 bytes": refused(
+        length(*["X: " + "x" * 8000] * 2, "Y: " + "y" * 500)
+    ),
+    "a head over the bound, by GET": refused(
+        request(
+            *["X: " + "x" * 8000] * 2,
+            "Y: " + "y" * 500,
+            line=f"GET {TARGET} HTTP/1.1",
+            body=b"",
+        )
+    ),
     "a method of 1 MiB": refused(b"X" * (1 << 20) + GOOD),
     "a version of 1 MiB": version("HTTP/1.1" + "1" * (1 << 20)),
     "a header of 20 KiB": refused(length("X: " + "x" * 20480)),
@@ -803,11 +973,22 @@ PIPELINES = {
         "invalid_request",
         ends=True,
     ),
-    "two good ones, an upgrade, a good one": pipelined(
-        pipeline(0, 1) + length("Upgrade: h2c", "Connection: Upgrade") + pipeline(2),
-        (0, 1),
+    "two good ones, two upgrades, a good one": pipelined(
+        pipeline(0, 1)
+        + length("Upgrade: h2c", "Connection: Upgrade", body=BODIES[2])
+        + length("Upgrade: h2c", "Connection: Upgrade", body=BODIES[3])
+        + pipeline(4),
+        range(5),
+    ),
+    "an upgrade, and one that is malformed": pipelined(
+        length("Upgrade: h2c", "Connection: Upgrade", body=BODIES[0]) + b"\0" * 9,
+        (0,),
         "invalid_request",
         ends=True,
+    ),
+    "an upgrade whose body is a request": Case(
+        length("Upgrade: h2c", "Connection: Upgrade", body=b'"' + GOOD + b'"'),
+        ("invalid_request",),
     ),
     "a good one, a CONNECT, a good one": pipelined(
         pipeline(0) + request(line="CONNECT evil:443 HTTP/1.1", body=b"") + pipeline(1),

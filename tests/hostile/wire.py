@@ -214,7 +214,8 @@ class StrictReader:
         method, target = self._head.method.decode(), self._head.target.decode()
         self.requests.append(Read(method, target, tuple(headers), self._body))
         self._head, (rest, _) = None, self._h11.trailing_data
-        if self._h11.their_state is h11.DONE:
+        # An offer of another protocol is declined; what is behind it is HTTP.
+        if self._h11.their_state in (h11.DONE, h11.MIGHT_SWITCH_PROTOCOL):
             self._start()
             if rest:
                 self._h11.receive_data(rest)

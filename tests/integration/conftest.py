@@ -85,6 +85,10 @@ def write_ring(folder, partner_key, platform_key):
     )
 
 
+NAMES = ["a", "g", "gateway"]
+"""What the tests call a gateway by in Host; see test_sites.py for other names."""
+
+
 def write_config(
     house,
     *,
@@ -100,11 +104,12 @@ def write_config(
     settings = {
         "inbound": {
             "listen": "127.0.0.1:0",
+            "hosts": [*NAMES],
             "drain_grace_s": 0,
             "queue_timeout_s": 0,
             **dict(inbound),
         },
-        "admin": {"listen": "127.0.0.1:0", **dict(admin)},
+        "admin": {"listen": "127.0.0.1:0", "hosts": [*NAMES], **dict(admin)},
         "clients": [
             {
                 "name": "hk",

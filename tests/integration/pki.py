@@ -21,17 +21,17 @@ LOCALHOST = (x509.DNSName("localhost"),)
 class Authority:
     """Issues certificates, as `NAME.crt` with `NAME.key`, into a folder."""
 
-    def __init__(self, folder, name="ca"):
+    def __init__(self, folder, name="ca", *, ends=90 * DAY):
         self.folder = folder
         self.file = folder / f"{name}.crt"
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._certificate = self._sign(name, self._key.public_key())
+        self._certificate = self._sign(name, self._key.public_key(), ends=ends)
         self.file.write_bytes(self._certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name, *names, ends=DAY, passphrase=None):
-        """Issue a certificate; `ends` is from now."""
+    def issue(self, name, *names, ends=90 * DAY, passphrase=None, **more):
+        """Issue a certificate; `ends` is from now; for `more` see `_sign`."""
         key = ec.generate_private_key(ec.SECP256R1())
-        issued = self._sign(name, key.public_key(), names=names, ends=ends)
+        issued = self._sign(name, key.public_key(), names=names, ends=ends, **more)
         hidden = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, hidden)
         self.write(f"{name}.crt", issued.public_bytes(Encoding.PEM))
@@ -45,10 +45,12 @@ class Authority:
         new.write_bytes(data)
         new.rename(self.folder / name)
 
-    def _sign(self, name, key, *, names=None, ends=DAY):
+    def _sign(self, name, key, *, names=None, ends=90 * DAY, begins=None, without=()):
         own = not hasattr(self, "_certificate")
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        ends = datetime.now(UTC) + ends
+        now = datetime.now(UTC)
+        ends = now + ends
+        begins = min(now, ends) - DAY if begins is None else now + begins
         usage = dict.fromkeys(
             (
                 *("content_commitment", "key_encipherment", "data_encipherment"),
@@ -62,7 +64,7 @@ class Authority:
             .issuer_name(subject if own else self._certificate.subject)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(min(datetime.now(UTC), ends) - DAY)
+            .not_valid_before(begins)
             .not_valid_after(ends)
             .add_extension(x509.BasicConstraints(own, None), critical=True)
             .add_extension(
@@ -74,13 +76,12 @@ class Authority:
             .add_extension(
                 x509.SubjectKeyIdentifier.from_public_key(key), critical=False
             )
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(
-                    self._key.public_key()
-                ),
-                critical=False,
-            )
         )
+        if "authority key identifier" not in without:
+            issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(
+                self._key.public_key()
+            )
+            builder = builder.add_extension(issuer, critical=False)
         if names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName(names), critical=False

@@ -107,3 +107,24 @@ async def test_tls_alone_opens_nothing_where_there_are_tokens(run_house, tmp_pat
         assert (await ask(admin, "/metrics")).status == 401
         got = await ask(admin, "/metrics", f"Authorization: Bearer {TOKEN}")
         assert got.status == 200
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00"], ids=len)
+async def test_handshakes_that_do_not_end_keep_no_probe_out(run_house, tmp_path, said):
+    authority = Authority(tmp_path)
+    authority.issue("gateway", *LOCALHOST)
+    section = {"tls": FILES, "tokens": [digest(TOKEN)]}
+    async with run_house(admin=section) as house:
+        silent = [await house.admin.connect() for _ in range(64)]
+        for _, writer in silent:
+            writer.write(said)
+        admin = Caller(house.admin.port, tls=trusting(authority))
+        async with asyncio.timeout(3):  # less than the bound of a handshake
+            got = await ask(admin, "/livez", f"Authorization: Bearer {TOKEN}")
+        assert got.status == 200
+        for _, writer in silent:
+            writer.close()
+        assert [each["listener"] for each in house.events("connections_full")] == [
+            "admin"
+        ]
+        assert house.events("loop_error") == []

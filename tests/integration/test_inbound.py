@@ -77,9 +77,7 @@ INVALID = {
     "a bare LF": request().replace(b"\r\nHost", b"\nHost"),
     "a header of 20 KiB": with_headers("X: " + "x" * 20480),
     "129 headers": with_headers(*(f"X{n}: y" for n in range(200))),
-    "a target of 20 KiB": request(f"POST /{'x' * 20480} HTTP/1.1"),
     "a compressed body": with_headers("Content-Encoding: gzip"),
-    "an upgrade": with_headers("Upgrade: websocket"),
     "an expectation": with_headers("Expect: coffee"),
     "an unknown wish": with_headers("Gateway-Encrypt: maybe"),
     "two wishes": with_headers("Gateway-Encrypt: true", "Gateway-Encrypt: false"),
@@ -117,6 +115,37 @@ async def test_an_invalid_request_is_a_problem_and_nothing_is_sent(house, data):
     assert got.header("Gateway-Exchange-Id") == got.problem["exchange_id"]
     assert house.wallet.arrived == []
     assert house.exchanges[-1]["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize("size", [8190, 20480])
+async def test_too_long_a_target_is_414(house, size):
+    """And its code is that of any request that is not as it must be."""
+    got = await house.caller.raw(request(f"POST /{'x' * size} HTTP/1.1"))
+    assert (got.status, got.code) == (414, "invalid_request")
+    assert got.problem["status"] == 414
+    assert got.problem["outcome"] == "not_sent"
+    assert "8190 bytes" in got.problem["detail"]
+    assert house.exchanges[-1]["status"] == 414
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"G\0T / HTTP/1.1\r\n\r\n", "begins with no method"),
+        (b"POST /\x01 HTTP/1.1\r\n\r\n", "target"),
+        (b"POST / HTTP/1.1\r\nX : y\r\n\r\n", "a header's name"),
+        (b"POST / HTTP/3.0\r\n\r\n", "version of HTTP"),
+        (with_headers("Content-Length: 1"), "Content-Length is there twice"),
+        (with_headers("Content-Encoding: gzip"), "The header Content-Encoding"),
+        (with_headers("Gateway-Clinet: hk"), "The header Gateway-Clinet is not known"),
+    ],
+    ids=["method", "target", "header", "version", "length", "encoding", "unknown"],
+)
+async def test_what_is_wrong_is_named_in_words(house, data, words):
+    detail = (await house.caller.raw(data)).problem["detail"]
+    assert words in detail
+    assert "Parser" not in detail
+    assert "Error" not in detail
 
 
 async def test_a_connect_that_names_nothing_is_answered_and_ends_the_connection(house):

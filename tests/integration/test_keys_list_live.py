@@ -188,7 +188,7 @@ async def test_a_listener_that_a_stranger_vouches_for_is_not_asked(run_house, tm
     async with run_house(admin=admin) as house:
         text = house.file.read_text().replace("gateway.", "other.")
         house.file.write_text(text)
-        assert (await refusal(house)).endswith("TLS fails (CERTIFICATE_VERIFY_FAILED)")
+        assert (await refusal(house)).endswith("unable to get local issuer certificate")
 
 
 # --- what cannot be reached --------------------------------------------------

@@ -38,7 +38,8 @@ async def test_a_head_is_as_large_as_it_may_be_and_no_larger(run_house, more, st
     async with run_house(inbound={"max_header_bytes": 1024}) as house:
         known = [("Host", "g"), ("Content-Length", str(len(peer.REQUEST_BODY)))]
         used = sum(len(name) + len(value) + 4 for name, value in known)
-        room = 1024 - len(peer.TARGET) - used - len("X-Fill") - 4
+        line = len(f"POST {peer.TARGET} HTTP/1.1\r\n")
+        room = 1024 - line - used - len("X-Fill: \r\n\r\n")
         got = await house.caller.raw(
             post(peer.REQUEST_BODY, "X-Fill: " + "x" * (room + more))
         )
@@ -96,7 +97,7 @@ async def test_of_requests_behind_the_present_one_few_are_read(run_house):
 
 async def test_a_head_that_comes_drop_by_drop_is_given_up(run_house):
     """Each drop is in time, and the whole is not."""
-    async with run_house(inbound={"idle_timeout_s": 0.3}) as house:
+    async with run_house(inbound={"head_timeout_s": 0.3}) as house:
         reader, writer = await house.caller.connect()
 
         async def drip():
@@ -135,7 +136,8 @@ async def test_a_body_that_comes_drop_by_drop_is_given_up(run_house):
 
 
 async def test_an_idle_connection_is_closed_and_one_at_work_is_not(run_house):
-    async with run_house(inbound={"idle_timeout_s": 0.3}) as house:
+    bounds = {"idle_timeout_s": 0.3, "head_timeout_s": 0.3}
+    async with run_house(inbound=bounds) as house:
         answering = await holding(house)
         reader, writer = await house.caller.connect()
         idle_reader, idle_writer = await house.caller.connect()
@@ -148,24 +150,117 @@ async def test_an_idle_connection_is_closed_and_one_at_work_is_not(run_house):
             each.close()
 
 
-async def test_one_connection_too_many_is_closed_and_counted(run_house):
+async def test_a_connection_beyond_those_at_work_is_closed_and_counted(run_house):
     async with run_house(inbound={"max_connections": 2}) as house:
+        answering = await holding(house)
         kept = [await house.caller.connect() for _ in range(2)]
-        await house.seen_metric("gateway_connections", 2)
+        for _, writer in kept:
+            writer.write(post(peer.REQUEST_BODY))
+        await house.seen(lambda: len(house.wallet.arrived) == 2, "not under way")
         reader, writer = await house.caller.connect()
         writer.write(post(peer.REQUEST_BODY))
         answer = await asyncio.gather(reader.read(), return_exceptions=True)
         assert answer == [b""] or isinstance(answer[0], ConnectionError)
         writer.close()
         assert await house.metric("gateway_connections_refused_total") == 1
-        for open_reader, open_writer in kept:  # those who were first are served
-            open_writer.write(post(peer.REQUEST_BODY))
+        answering.set()
+        for open_reader, _ in kept:  # those who were first are served
             assert (await read_answer(open_reader)).status == 200
         kept[0][1].close()
         await house.seen_metric("gateway_connections", 1)
         assert (await house.caller.post()).status == 200
         kept[1][1].close()
         assert house.events("loop_error") == []
+
+
+async def silent_on(caller, count, data=b""):
+    """Open connections, one behind the other, that send no more than this."""
+    silent = []
+    for _ in range(count):
+        silent.append(await caller.connect())
+        silent[-1][1].write(data)
+    return silent
+
+
+async def closed(reader):
+    """Wait until a connection is closed or reset, with nothing on it before."""
+    async with asyncio.timeout(5):
+        (got,) = await asyncio.gather(reader.read(), return_exceptions=True)
+    return got == b"" or isinstance(got, ConnectionError)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HTTP/1.1\r\nX: "], ids=len)
+async def test_silent_connections_do_not_keep_probes_out(house, sent):
+    """64 of them were enough, for 75 s; off loopback a stranger could open them."""
+    silent = await silent_on(house.admin, 64, sent)
+    try:
+        for _ in range(3):
+            async with asyncio.timeout(2):
+                assert (await house.admin_get("/livez")).status == 200
+        assert await closed(silent[0][0])  # the one that came first
+        async with asyncio.timeout(5):
+            while not (events := house.events("connections_full")):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert [each["listener"] for each in events] == ["admin"]
+        assert await house.metric("gateway_connections_refused_total") >= 1
+    finally:
+        for _, writer in silent:
+            writer.close()
+    assert house.events("loop_error") == []
+
+
+async def test_silent_connections_do_not_keep_callers_out(run_house):
+    async with run_house(inbound={"max_connections": 8}) as house:
+        answering = await holding(house)
+        busy_reader, busy = await house.caller.connect()
+        busy.write(post(peer.REQUEST_BODY))
+        await house.seen(lambda: house.wallet.arrived, "not under way")
+        silent = await silent_on(house.caller, 40)
+        reader, writer = await house.caller.connect()
+        writer.write(post(peer.REQUEST_BODY))
+        await house.seen(lambda: len(house.wallet.arrived) == 2, "kept out")
+        answering.set()
+        for each in (busy_reader, reader):  # what is under way is never cut off
+            assert (await read_answer(each)).status == 200
+        assert await house.metric("gateway_connections_refused_total") == 34
+        (event,) = house.events("connections_full")
+        assert (event["listener"], event["closed"]) == ("inbound", 1)
+        for each in (busy, writer, *(each for _, each in silent)):
+            each.close()
+        assert house.events("loop_error") == []
+
+
+async def test_who_was_never_heard_gives_way_before_the_longest_idle(run_house):
+    async def ask(reader, writer):
+        writer.write(post(peer.REQUEST_BODY))
+        assert (await read_answer(reader)).status == 200
+
+    async with run_house(inbound={"max_connections": 3}) as house:
+        first, second, silent = [await house.caller.connect() for _ in range(3)]
+        await ask(*second)  # so it is idle for longer than the first
+        await ask(*first)
+        third = await house.caller.connect()
+        await ask(*third)
+        assert await closed(silent[0])
+        fourth = await house.caller.connect()
+        await ask(*fourth)
+        assert await closed(second[0])
+        for each in (first, third, fourth):
+            await ask(*each)
+        for each in (first, second, third, fourth, silent):
+            each[1].close()
+
+
+async def test_the_bound_of_the_first_head_is_none_of_the_next(run_house):
+    async with run_house(inbound={"head_timeout_s": 0.3}) as house:
+        reader, writer = await house.caller.connect()
+        silent, silent_writer = await house.caller.connect()
+        for _ in range(2):
+            writer.write(post(peer.REQUEST_BODY))
+            assert (await read_answer(reader)).status == 200
+            assert await closed(silent)  # so the bound is over
+        for each in (writer, silent_writer):
+            each.close()
 
 
 # --- places ---------------------------------------------------------------------

@@ -93,6 +93,37 @@ async def test_the_old_version_still_decrypts_for_the_overlap(house, other_key):
     assert named.body == unnamed.body == peer.SUCCESS
 
 
+@pytest.mark.parametrize("label", ["1", "2", "7", None])
+async def test_a_rotation_breaks_on_no_label(house, other_key, label):
+    """Whichever of our two keys AlipayHK encrypts to, and whatever it writes there."""
+    write_private(house.ring / "partner-2.pem", other_key)
+    (house.ring / "keyring.yaml").write_text(ROTATED)
+    await generation(house, 2)
+    for key in (house.wallet.partner_public, other_key.public_key()):
+
+        def answer(request, key=key):
+            reply = house.wallet.signed(request, peer.seal(peer.SUCCESS))
+            encrypt = peer.encrypt_header(peer.wrap(key), label)
+            reply.headers.append(("Encrypt", encrypt))
+            return reply
+
+        house.wallet.answer = answer
+        for _ in range(2):
+            got = await house.caller.post(headers=[("Gateway-Encrypt", "true")])
+            assert (got.status, got.body) == (200, peer.SUCCESS)
+    lines = house.exchanges
+    assert [line["decrypted_by"] for line in lines] == ["1", "1", "2", "2"]
+    differ = [line.get("decryption_label") for line in lines]
+    assert differ == [
+        None if label in (None, by) else label for by in ("1", "1", "2", "2")
+    ]
+    count = 'gateway_decryption_label_mismatches_total{client="hk"}'
+    assert (await house.metric(count) or 0) == len(differ) - differ.count(None)
+    told = house.events("decryption_label_differs")
+    assert len(told) == (label is not None)
+    assert {each["label"] for each in told} <= {label}
+
+
 async def test_alipayhks_new_key_verifies_beside_the_old_one(house, other_key):
     (house.ring / "platform-2.pem").write_text(
         formats.public_pem(other_key.public_key())

@@ -76,6 +76,13 @@ def when(**shift):
     return moment.isoformat(timespec="seconds")
 
 
+def encrypted_to_another(wallet, request, version):
+    reply = wallet.signed(request, peer.seal(peer.SUCCESS))
+    wrapped = peer.wrap(wallet.platform_key.public_key())
+    reply.headers.append(("Encrypt", peer.encrypt_header(wrapped, version)))
+    return reply
+
+
 def compressed(wallet, request):
     reply = wallet.signed(request, gzip.compress(peer.SUCCESS))
     reply.headers.append(("Content-Encoding", "gzip"))
@@ -189,7 +196,7 @@ UNTRUSTED = {
         "decryption_failed",
     ),
     "encryption to a key that is not held": (
-        lambda w, r: w.encrypted(r, peer.SUCCESS, version="99"),
+        lambda w, r: encrypted_to_another(w, r, version="99"),
         "key_version_unknown",
     ),
     "a compressed answer": (

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 
 import pytest
 import yaml
@@ -129,7 +130,7 @@ async def test_an_open_breaker_stays_open_over_a_reload_that_does_not_touch_it(
 async def test_a_breaker_that_a_reload_replaced_is_not_told_of_any_more(run_house):
     """Attempts at the old host may fail after it, and the new one is well."""
     client = {"breaker": {"failures": 1, "open_s": 60}, "retries": 0}
-    late = {"timeout_s": 0.6}
+    late = {"timeout_s": 3}
     async with run_house(client=client, route=late) as house:
         async with asyncio.TaskGroup() as tasks:
             house.wallet.answer = lambda _: asyncio.Event().wait()
@@ -320,7 +321,83 @@ async def test_an_outcome_that_was_unknown_once_stays_unknown(run_house):
         assert house.exchanges[0]["attempts"] == 2
 
 
+# --- why it cannot be reached -------------------------------------------------------
+
+
+async def test_the_line_of_an_exchange_and_the_event_say_why(run_house):
+    client = {"breaker": {"failures": 2, "open_s": 60}, "retries": 0}
+    async with run_house(client=client) as house:
+        await turn(house, dead_port())
+        for _ in range(3):
+            await house.caller.post()
+        assert [line["cause"] for line in house.exchanges] == ["Connection refused"] * 3
+        (event,) = house.events("breaker_open")
+        assert event["cause"] == "Connection refused"
+
+
+async def test_the_line_says_why_there_was_no_whole_answer(run_house):
+    client = {"first_byte_timeout_s": 0.3}
+    async with run_house(client=client) as house:
+        house.wallet.answer = lambda _: b""
+        await house.caller.post()
+        house.wallet.answer = lambda _: asyncio.Event().wait()
+        await house.caller.post()
+        closed, late = [line["cause"] for line in house.exchanges]
+        assert closed == "closed"
+        assert late == (
+            "timed out: no answer began within 0.3 s (clients[].first_byte_timeout_s)"
+        )
+
+
+async def test_a_good_exchange_has_no_cause(house):
+    await house.caller.post()
+    assert "cause" not in house.exchanges[0]
+
+
 # --- names and addresses ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("silent", ["localhost", "open.alipay.test"])
+async def test_a_silent_name_server_of_one_client_stops_no_other(
+    run_house, monkeypatch, silent
+):
+    """Not even one with the loop's own threads, nor one with an address."""
+
+    def look_up(host, *arguments, **options):
+        if host == silent and options.get("flags") != socket.AI_NUMERICHOST:
+            go_on.wait(60)
+        return system(host, *arguments, **options)
+
+    go_on, system = threading.Event(), socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr("gateway.config.values._is_loopback", lambda _: True)
+    vn = {"name": "vn", "client_id": peer.CLIENT_ID, "keyring": "ring"}
+    routes = [
+        {"path": peer.TARGET, "client": name, "timeout_s": 60} for name in ("hk", "vn")
+    ]
+    async with run_house(more_clients=[vn], routes=routes) as house:
+
+        def edit(settings):
+            port = house.wallet.port
+            settings["clients"][0] |= {
+                "upstream": f"http://{silent}:{port}",
+                "connect_timeout_s": 60,
+            }
+            settings["clients"][1]["upstream"] = f"http://127.0.0.1:{port}"
+
+        await change(house, edit)
+        async with asyncio.TaskGroup() as tasks:
+            stuck = [
+                tasks.create_task(house.caller.post(headers=[("Gateway-Client", "hk")]))
+                for _ in range(64)
+            ]
+            async with asyncio.timeout(20):
+                while await house.metric("gateway_in_flight") < len(stuck):
+                    pass
+                got = await house.caller.post(headers=[("Gateway-Client", "vn")])
+            assert got.status == 200
+            assert not any(each.done() for each in stuck)
+            go_on.set()
 
 
 async def test_of_several_addresses_the_first_may_be_dead(run_house, monkeypatch):

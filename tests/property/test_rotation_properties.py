@@ -46,6 +46,8 @@ from gateway.keys.model import KeyState
 from gateway.keys.store import KeyStore
 from gateway.protocol import HONG_KONG, format_time
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
+from gateway.relay.outcome import Attempts
 from gateway.relay.routes import Call, Client, Route
 from gateway.relay.selftest import self_test
 from tests import peer
@@ -57,6 +59,7 @@ GIVEN_UP = (COMPROMISED, DESTROYED)
 START = datetime(2026, 12, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 USABLE = 6
+LOTS = Lots(bytes(32))
 IDS = [f"exchange-{number}" for number in range(5)]
 
 parties = st.sampled_from(Party)
@@ -110,7 +113,8 @@ class AlipayHK:
         self.encrypted_to = []
         self.answers = None
 
-    async def send(self, request, *, timeout_s, memory):
+    async def send(self, request, *, timeout_s, memory, on_write):
+        on_write()
         headers = dict(request.headers)
         version, signature = parts(headers["Signature"], "signature")
         base = peer.signature_base(time=headers["Request-Time"], body=request.body)
@@ -189,7 +193,7 @@ class Rotation(RuleBasedStateMachine):
             now=self.clock.now,
         )
         self.client = Client("hk", peer.CLIENT_ID, self.store, self.alipayhk)
-        self.relay = Relay(self.clock, os.urandom)
+        self.relay = Relay(self.clock, os.urandom, LOTS)
 
     def teardown(self):
         """See at the end that what was replaced last is kept as it was."""
@@ -197,7 +201,7 @@ class Rotation(RuleBasedStateMachine):
             kept = generations(self.folder)
             assert kept == list(self.replaced)[-KEPT:]
             for each in kept:
-                assert recall(self.folder, each + 1, each) == self.replaced[each]
+                assert recall(self.folder, self.written, each) == self.replaced[each]
         finally:
             self.runner.close()
             shutil.rmtree(self.folder)
@@ -365,9 +369,7 @@ class Rotation(RuleBasedStateMachine):
     def roll_back(self, number):
         there = [each for each in generations(self.folder) if each in self.replaced]
         if there:
-            earlier = recall(
-                self.folder, self.written.generation, there[-1 - number % len(there)]
-            )
+            earlier = recall(self.folder, self.written, there[-1 - number % len(there)])
             self.change(lambda it: changes.roll_back(it, earlier, self.time))
 
     @rule()
@@ -455,7 +457,9 @@ class Rotation(RuleBasedStateMachine):
         self.alipayhk.encrypted_to.clear()
         record = ExchangeRecord(exchange_id)
         call = Call(peer.TARGET, peer.REQUEST_BODY, encrypt=sealed_to is not None)
-        exchanged = self.relay.exchange(Route(peer.TARGET, self.client), call, record)
+        exchanged = self.relay.exchange(
+            Route(peer.TARGET, self.client), call, record, Attempts()
+        )
         lacks = self.lacks(now, exchange_id, encrypted=sealed_to is not None)
         if lacks:
             with pytest.raises(KeyUnavailable):
@@ -509,7 +513,7 @@ class Rotation(RuleBasedStateMachine):
         if encrypted and not active(now, PLATFORM):
             return True
         try:
-            self.store.current.signer_for(exchange_id)
+            self.store.current.signer_for(LOTS(exchange_id))
         except KeyUnavailable:
             return True
         return False

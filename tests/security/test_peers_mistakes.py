@@ -349,7 +349,7 @@ async def test_private_addresses_can_be_refused(run_house, monkeypatch):
 
 async def test_a_host_header_overrides_nothing(house):
     lengths = f"Content-Length: {len(peer.REQUEST_BODY)}\r\nConnection: close\r\n\r\n"
-    for host in ("evil.example", "localhost:1", "open.alipay.hk", "", "127.0.0.1"):
+    for host in ("gateway:80", "localhost:1", "localhost", "", "127.0.0.1"):
         for extra in ("", "X-Forwarded-Host: evil.example\r\nForwarded: host=evil\r\n"):
             head = f"POST {peer.TARGET} HTTP/1.1\r\nHost: {host}\r\n{extra}{lengths}"
             got = await house.caller.raw(head.encode() + peer.REQUEST_BODY)
@@ -360,6 +360,10 @@ async def test_a_host_header_overrides_nothing(house):
             unknown = head.replace(peer.TARGET, "/admin", 1).encode()
             refused = await house.caller.raw(unknown + peer.REQUEST_BODY)
             assert refused.code == "unknown_route"
+    for host in ("evil.example", "open.alipay.hk", "127.0.0.1.nip.io"):
+        head = f"POST {peer.TARGET} HTTP/1.1\r\nHost: {host}\r\n{lengths}"
+        got = await house.caller.raw(head.encode() + peer.REQUEST_BODY)
+        assert got.code == "forbidden"
     twice = f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\nHost: b\r\n{lengths}"
     got = await house.caller.raw(twice.encode() + peer.REQUEST_BODY)
     assert got.code == "invalid_request"

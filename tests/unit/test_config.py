@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway import config
 from gateway.access.policy import Mode
 from gateway.config import (
     Address,
@@ -14,6 +15,8 @@ from gateway.config import (
     Client,
     Encryption,
     Inbound,
+    KeyHome,
+    Keys,
     ListenerTls,
     Route,
     Settings,
@@ -24,6 +27,7 @@ from gateway.config import (
 )
 from gateway.config.sections import Admin, Audit, Breaker, Rate
 from gateway.documents import DocumentError
+from gateway.keys.backends.known import known_homes
 from gateway.protocol.results import SIGNATURE_REFUSALS
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
@@ -144,6 +148,7 @@ def at(settings, place):
         "admin": settings.admin,
         "admin_tls": settings.admin.tls,
         "audit": settings.audit,
+        "keys": settings.keys,
     }
     return getattr(parts[section], key)
 
@@ -194,6 +199,9 @@ DEFAULTS = {
     "inbound.max_body_bytes": 1048576,
     "inbound.body_timeout_s": 30.0,
     "inbound.write_timeout_s": 30.0,
+    "inbound.hosts": (),
+    "admin.hosts": (),
+    "inbound.head_timeout_s": 10.0,
     "inbound.idle_timeout_s": 75.0,
     "inbound.max_connections": 2048,
     "inbound.max_concurrent": 512,
@@ -208,6 +216,7 @@ DEFAULTS = {
     "client.clock_tolerance_s": 300.0,
     "client.connect_timeout_s": 5.0,
     "client.first_byte_timeout_s": None,
+    "client.max_connection_age_s": 300.0,
     "client.max_concurrent": None,
     "client.cryptoperiod_days": 365,
     "client.cryptoperiod_warning_days": 30,
@@ -235,6 +244,7 @@ DEFAULTS = {
     "audit.checkpoint_every": 100,
     "audit.exchanges": False,
     "audit.required": False,
+    "keys.homes": (KeyHome.FILE, KeyHome.PKCS11),
     "caller.rate": None,
     "caller.max_concurrent": None,
     "rate.burst": None,
@@ -262,6 +272,7 @@ MODELS = {
     "caller": Caller,
     "rate": Rate,
     "audit": Audit,
+    "keys": Keys,
 }
 
 
@@ -314,7 +325,7 @@ def test_every_key_is_required_or_has_a_default_that_is_tested_here():
     required = {f"{name}.{key}" for name, own in REQUIRED.items() for key in own}
     assert keys == required | set(DEFAULTS)
     sections = {"inbound", "admin", "clients", "routes", "callers", "policy"}
-    sections |= {"audit", "workers"}
+    sections |= {"audit", "keys", "workers"}
     assert set(Settings.model_fields) == sections
 
 
@@ -450,6 +461,9 @@ GOOD = [
     ("inbound.drain_grace_s", "0.5", 0.5),
     ("inbound.write_timeout_s", 0.001, 0.001),
     ("inbound.write_timeout_s", 3600, 3600.0),
+    ("inbound.head_timeout_s", 0.001, 0.001),
+    ("inbound.hosts", ["GW.lan", "[::2]"], ("gw.lan", "[::2]")),
+    ("admin.hosts", ["10.0.0.1"], ("10.0.0.1",)),
     ("inbound.idle_timeout_s", 0.001, 0.001),
     ("inbound.idle_timeout_s", 3600, 3600.0),
     ("inbound.body_timeout_s", 0.001, 0.001),
@@ -457,6 +471,8 @@ GOOD = [
     ("admin.listen", "[::]:0", Address("::", 0)),
     ("admin.tokens", [], ()),
     ("admin.tokens", [DIGEST, OTHER.upper()], (b"\xa1" * 32, b"\xb2" * 32)),
+    ("keys.homes", ["pkcs11"], (KeyHome.PKCS11,)),
+    ("keys.homes", ["pkcs11", "file"], (KeyHome.PKCS11, KeyHome.FILE)),
     ("client.name", "a", "a"),
     ("client.name", "A.b_c-9" + "x" * 57, "A.b_c-9" + "x" * 57),
     ("client.client_id", "0211", "0211"),
@@ -466,6 +482,7 @@ GOOD = [
     ("client.connect_timeout_s", 1, 1.0),
     ("client.first_byte_timeout_s", "2.5", 2.5),
     ("client.first_byte_timeout_s", 3600, 3600.0),
+    ("client.max_connection_age_s", "60", 60.0),
     ("client.max_concurrent", 1, 1),
     ("client.max_concurrent", 1 << 20, 1 << 20),
     ("client.cryptoperiod_days", 1, 1),
@@ -575,10 +592,14 @@ BAD = [
     ("inbound.drain_grace_s", 3601, TO_3600),
     ("inbound.write_timeout_s", 0, OVER_0),
     ("inbound.write_timeout_s", "nan", FINITE),
+    ("inbound.head_timeout_s", 0, OVER_0),
+    ("inbound.head_timeout_s", 3601, TO_3600),
     ("inbound.idle_timeout_s", 0, OVER_0),
     ("inbound.idle_timeout_s", 3601, TO_3600),
     ("admin.tokens", None, LIST),
     ("admin.tokens", DIGEST, LIST),
+    ("keys.homes", [], "at least one is needed"),
+    ("keys.homes", "pkcs11", LIST),
     ("client.name", "", LABEL),
     ("client.name", "x" * 65, LABEL),
     ("client.name", ".a", LABEL),
@@ -591,6 +612,9 @@ BAD = [
     ("client.client_id", "a\n", CLIENT_ID),
     ("client.client_id", "é", CLIENT_ID),
     ("client.client_id", "x" * 129, CLIENT_ID),
+    ("client.client_id", '"4Q5Y8W0WSG45P907917"', CLIENT_ID),
+    ("client.client_id", "'4Q5Y8W0WSG45P907917'", CLIENT_ID),
+    ("client.client_id", "$CLIENT_ID", CLIENT_ID),
     ("client.keyring", None, A_PATH),
     ("client.keyring", ["a"], A_PATH),
     ("client.clock_tolerance_s", 0, OVER_0),
@@ -602,6 +626,8 @@ BAD = [
     ("client.connect_timeout_s", 0, OVER_0),
     ("client.first_byte_timeout_s", 0, OVER_0),
     ("client.first_byte_timeout_s", 3601, TO_3600),
+    ("client.max_connection_age_s", 0, OVER_0),
+    ("client.max_connection_age_s", 3601, TO_3600),
     ("client.max_concurrent", 0, OVER_1),
     ("client.max_concurrent", "many", WHOLE),
     ("client.cryptoperiod_days", 0, OVER_1),
@@ -705,6 +731,13 @@ def test_a_bad_value_is_refused_at_its_place(refused, place, given, message):
     found = refused(with_value(place, given))
     assert list(found) == [where(place)]
     assert message in found[where(place)]
+
+
+@pytest.mark.parametrize("section", ["inbound", "admin"])
+@pytest.mark.parametrize("host", ["gateway:80", "http://gateway", "::1", "", "a b"])
+def test_a_host_stands_as_in_a_url_and_without_its_port(refused, section, host):
+    (message,) = refused(with_value(f"{section}.hosts", [host])).values()
+    assert "must be a host as it stands in a URL" in message
 
 
 @pytest.mark.parametrize("code", ["", "BAD SIG", "X" * 65])
@@ -1337,7 +1370,8 @@ def test_any_other_policy_is_refused(refused, text):
 
 def test_there_is_always_room_for_one_whole_exchange(read):
     tree = with_value("client.max_response_bytes", 3000)
-    for given, room in ((1, 4000), (4000, 4000), (4001, 4001)):
+    least = 4000 + 16384 + (68 << 10)  # both bodies, and the heads
+    for given, room in ((1, least), (least, least), (least + 1, least + 1)):
         inbound = {"max_body_bytes": 1000, "max_buffered_bytes": given}
         assert read({**tree, "inbound": inbound}).room_for_bodies == room
 
@@ -1404,3 +1438,34 @@ def test_tls_files_of_a_listener_are_relative_to_the_file(read, file):
 def test_settings_cannot_be_changed(read):
     with pytest.raises(ValueError, match="frozen"):
         read(SMALLEST).inbound.max_concurrent = 1
+
+
+# --- where keys may live -----------------------------------------------------
+
+
+def test_every_home_of_keys_can_be_named():
+    known = known_homes({}, entropy=bytes, monotonic=float)
+    assert {each.value for each in KeyHome} == set(known._homes)
+
+
+@pytest.mark.parametrize(
+    ("text", "homes"),
+    [
+        ("{}", ("file", "pkcs11")),
+        ("keys: {homes: [pkcs11]}\nfoo: 1", ("pkcs11",)),
+        ("keys: {homes: [pkcs]}", ()),
+        ("keys: {}", ("file", "pkcs11")),
+        ("keys:", ()),
+        ("[]", ("file", "pkcs11")),
+    ],
+)
+def test_homes_are_known_or_none_is_where_the_rest_is_wrong(tmp_path, text, homes):
+    """What cannot be read allows nothing: a mistake must not open what was closed."""
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    assert config.key_homes_of(config.read(file, {})) == homes
+
+
+def test_a_home_that_is_unknown_is_refused(refused):
+    found = refused(with_value("keys.homes", ["pkcs11", "vault"]))
+    assert found == {"keys.homes[1]": "must be 'file' or 'pkcs11'"}

@@ -484,6 +484,46 @@ def test_variables_are_put_in_once_wherever_they_stand(read, text, value):
     assert read_as.a == value
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{a: ${ONE}, b: x}", "1"),
+        ("{b: x, a: ${ONE}}", "1"),
+        ("{a: ${ONE} , b: x}", "1"),
+        ("{a: p${ONE}q${_two}, b: x}", "p1qx y"),
+        ("{a: ${ONE}#x, b: x}", "1#x"),
+        ("{a: $${ONE}, b: x}", "${ONE}"),
+        ("{a: '${ONE}', b: x}", "1"),
+        ("{a: ${SIGN}, b: x}", "${ONE} $$ $"),
+        ("{\n  b: x, # ${no such}\n  a: ${ONE}\n}", "1"),
+        ("{a: \ue000${ONE}\ue001\ue002, b: x}", "\ue0001\ue001\ue002"),
+    ],
+)
+def test_variables_are_put_in_in_flow_style_too(read, text, value):
+    assert read(text, Texts, environment=ENVIRONMENT).value == Texts(a=value, b="x")
+
+
+def test_a_problem_in_flow_style_has_its_line(problems):
+    text = "{a: ${ONE},\n b: ${UNSET},\n c: ${A-B}}"
+    assert problems(text, Texts, environment=ENVIRONMENT) == [
+        (2, "b", "the environment variable UNSET is not set"),
+        (3, "c", "a variable is written ${NAME}; a plain $ is written $$"),
+        (3, "c", "unknown key; known are: a, b"),
+    ]
+
+
+def test_a_list_in_flow_style_takes_variables(read):
+    text = "title: t\nmain: {name: n}\nparts: [{name: ${ONE}}, {name: ${_two}}]\n"
+    parts = read(text, environment=ENVIRONMENT).value.parts
+    assert [part.name for part in parts] == ["1", "x y"]
+
+
+def test_a_text_with_every_character_of_private_use_is_read_as_it_stands(read):
+    every = "".join(map(chr, range(0xE000, 0xF900)))
+    value = read(f"{{a: {every}, b: '${{ONE}}'}}", Texts, environment=ENVIRONMENT).value
+    assert value == Texts(a=every, b="1")
+
+
 @pytest.mark.parametrize("text", ["${ONE}", "$$", "${", "${no such}"])
 def test_without_an_environment_such_text_is_left_alone(read, text):
     assert read(texts(a=f"'{text}'"), Texts).value.a == text

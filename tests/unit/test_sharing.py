@@ -74,7 +74,7 @@ def test_no_worker_has_anything_of_the_admin_listener():
 
 @pytest.fixture
 def memory():
-    memory = Memory.new()
+    memory = Memory.new(os.urandom)
     yield memory
     memory.close()
 
@@ -84,7 +84,7 @@ def memory():
     steps=st.lists(st.floats(0, 3), max_size=40),
 )
 def test_a_shared_bucket_does_what_one_alone_does(rate, steps):
-    memory = Memory.new()
+    memory = Memory.new(os.urandom)
     try:
         buckets = Buckets(memory)
         buckets.fill(7, rate, 0.0)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from deploy.sbom import locked, missing_from
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCK = ROOT / "deploy/requirements.lock"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 FOUND = {"id": "CVE-2026-1", "fix_versions": ["2"]}
 
 
@@ -100,3 +103,35 @@ def test_every_locked_package_is_exact_and_has_hashes():
         for name, hashes in packages.items():
             assert name.count("==") == 1
             assert hashes
+
+
+def test_the_lock_has_what_tokens_need_too():
+    locked_names = {name.partition("==")[0] for name in locked(LOCK.read_text("utf-8"))}
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["pkcs11"]]
+    assert {re.split("[<>=]", each)[0] for each in wanted} <= locked_names
+    assert "--extra pkcs11" in (ROOT / "Makefile").read_text("utf-8")
+
+
+def test_nobody_is_told_to_install_the_project_from_an_index():
+    """Its name is not registered there: whoever takes it has everybody's gateway."""
+    name = re.escape(PROJECT["name"])
+    from_index = re.compile(
+        rf"(?:pip|uv|pipx)\b[^\n]*install[^\n]*['\" ]{name}\b", re.IGNORECASE
+    )
+    for file in shipped():
+        lines = file.read_text("utf-8").splitlines()
+        assert [line for line in lines if from_index.search(line)] == [], file
+
+
+def test_no_lock_names_an_index():
+    for lock in (LOCK, ROOT / "deploy/build.lock"):
+        assert "://" not in lock.read_text("utf-8")
+        assert "--index" not in lock.read_text("utf-8")
+
+
+def shipped():
+    """Give every file that tells people or machines what to run."""
+    kinds = ("gateway/**/*.py", "docs/**/*.md", "deploy/*", "*.md", "Makefile")
+    files = [file for kind in kinds for file in ROOT.glob(kind) if file.is_file()]
+    assert len(files) > 100
+    return files

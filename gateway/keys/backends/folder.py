@@ -99,7 +99,7 @@ class LockedFolder:
             _compose(staging, self._folder, manifest, added)
             ring = _read(staging, self._folder, before, now, self._homes)
             with self._witness(before, manifest, ring):
-                keep(self._folder, before)
+                keep(self._folder, before, manifest)
                 carry_over(self._folder, before, manifest)
                 for file in added:
                     (staging / file.name).rename(self._folder / file.name)

@@ -57,6 +57,37 @@ def test_every_change_of_every_byte_is_found_at_its_line(written):
     assert tried > 2500
 
 
+def test_the_lines_that_hold_are_those_before_the_first_that_does_not(written):
+    """A changed line shows at the next one, which names its hash."""
+    lines = written.lines()
+    links = [BEGINNING, *(read(line[:-1]).link for line in lines)]
+    for at, line in enumerate(lines):
+        changed = line.replace(b'"who":"t"', b'"who":"u"').replace(b'"2026', b'"2027')
+        assert changed != line
+        report = found(written, [*lines[:at], changed, *lines[at + 1 :]])
+        assert report.fault.seq == at + 1
+        assert (report.lines, report.last) == (at, links[at])
+        assert report.checkpoints == int(at > 3)
+
+
+def test_lines_behind_the_signed_end_do_not_hold(written):
+    lines = written.lines()
+    last = read(lines[-1][:-1]).link
+    forged = line_after(last, {"what": "forged"})
+    more = line_after(read(forged).link, {"what": "checkpoint"})
+    for added in (
+        [forged + b"\n"],
+        [forged + b"\n", line_after(read(forged).link, {"what": "x"}) + b"\n"],
+        [forged + b"\n", more + b"\n"],
+        [forged + b"\n", b"{half"],
+    ):
+        report = found(written, [*lines, *added])
+        assert report.fault is not None
+        assert (report.lines, report.last, report.checkpoints) == (6, last, 1)
+    report = found(written, [*lines, forged + b"\n"], expected={9: "0" * 64})
+    assert (report.fault.kind, report.lines) == (Kind.CUT_OFF, 6)
+
+
 def test_every_removal_of_bytes_within_a_line_is_found(written):
     data = written.file.read_bytes()
     for at in range(len(data)):

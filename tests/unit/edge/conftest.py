@@ -4,7 +4,7 @@ import asyncio
 
 import uvloop
 
-ON_BOTH = {"test_connection.py"}
+ON_BOTH = {"test_connection.py", "test_early_answer.py"}
 """Tests that run on asyncio's own loop, and on the one that `gateway serve` has."""
 
 

@@ -1,6 +1,7 @@
 """The server of our own, on real sockets and both loops: what no caller may do to it."""
 
 import asyncio
+import contextlib
 import gc
 import socket
 import ssl
@@ -340,11 +341,10 @@ async def test_a_body_that_nobody_reads_ends_its_connection(desk):
 @pytest.mark.parametrize(
     "data",
     [
-        post("/a", b"", "Upgrade: x", "Connection: Upgrade"),
         post("/a", b"", line="CONNECT {} HTTP/1.1"),
         b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n",
     ],
-    ids=["upgrade", "CONNECT", "chunks"],
+    ids=["CONNECT", "chunks"],
 )
 async def test_behind_what_others_may_read_otherwise_nothing_is_read(desk, data):
     async with serving(desk) as (_, port):
@@ -359,6 +359,36 @@ async def test_behind_what_others_may_read_otherwise_nothing_is_read(desk, data)
             b"",
         )
         assert [target for target, _ in desk.seen] == ["/a"]
+        line.close()
+
+
+OFFER = ("Upgrade: h2c", "Connection: Upgrade, HTTP2-Settings", "HTTP2-Settings: AA")
+
+
+@pytest.mark.parametrize("offset", range(1, len(post("/a", b"12345", *OFFER)) + 9, 7))
+async def test_an_offer_of_another_protocol_is_declined_wherever_reads_end(
+    desk, errors, offset
+):
+    data = post("/a", b"12345", *OFFER) + post("/b", b"1", *OFFER) + post("/c", b"12")
+    async with serving(desk) as (_, port):
+        line = await Line.to(port)
+        line.write(data[:offset])
+        await turns(5)
+        line.write(data[offset:])
+        await line.until_answers(3)
+        assert names(line.data) == ["/a", "/b", "/c"]
+        assert desk.seen == [("/a", 5), ("/b", 1), ("/c", 2)]
+        assert b"Connection" not in line.data  # it stays open
+        line.close()
+    assert errors == []
+
+
+async def test_a_large_body_behind_an_offer_is_read_as_any_other(desk):
+    async with serving(desk) as (_, port):
+        line = await Line.to(port)
+        line.write(post("/a", b"x" * 300_000, *OFFER) + post("/b"))
+        await line.until_answers(2)
+        assert desk.seen == [("/a", 300_000), ("/b", 0)]
         line.close()
 
 
@@ -392,9 +422,9 @@ async def test_what_waits_is_not_begun_where_writing_shows_that_nobody_is_there(
         assert not all(desk.delivered)
 
 
-async def seen(desk):
+async def seen(desk, count=1):
     async with asyncio.timeout(5):
-        while not desk.seen:  # noqa: ASYNC110
+        while len(desk.seen) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -461,6 +491,59 @@ async def test_a_connection_leaves_nothing_that_has_to_be_searched_for(desk):
             assert ours() is None
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("end", ["silent", "refused", "unread"])
+async def test_a_connection_with_no_request_under_way_makes_room(desk, end):
+    """Also where its last answer is written, and only its end is waited for."""
+    desk.gate.clear()
+    async with serving(desk, max_connections=4) as (server, port):
+        busy = await Line.to(port)
+        busy.write(post("/busy"))
+        await seen(desk)
+        data = {"silent": b"", "refused": b"\0", "unread": post("/unread", b"{}")[:-1]}
+        held = [await Line.to(port) for _ in range(300)]
+        for line in held:
+            line.write(data[end])
+        if data[end]:
+            for line in held:
+                await line.until_answers(1)
+        newcomer = await Line.to(port)
+        newcomer.write(post("/new"))
+        async with asyncio.timeout(5):
+            while ("/new", 0) not in desk.seen:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        desk.gate.set()
+        for line, name in ((busy, "/busy"), (newcomer, "/new")):
+            await line.until_answers(1)
+            assert names(line.data) == [name]
+            line.close()
+        for line in held:
+            line.close()
+        await gone(server)
+        assert (server.beginning, server.unheard, server.idle) == ({}, {}, {})
+
+
+async def test_where_all_connections_are_at_work_the_newcomer_is_closed(desk):
+    desk.gate.clear()
+    refused = []
+    async with serving(
+        desk, max_connections=2, on_refused=lambda: refused.append(1)
+    ) as (server, port):
+        busy = [await Line.to(port) for _ in range(2)]
+        for n, line in enumerate(busy):
+            line.write(post(f"/{n}"))
+        await seen(desk, 2)
+        newcomer = await Line.to(port)
+        await newcomer.until_end()
+        assert (newcomer.data, refused) == (b"", [1])
+        desk.gate.set()
+        for n, line in enumerate(busy):
+            await line.until_answers(1)
+            assert names(line.data) == [f"/{n}"]
+        for line in (*busy, newcomer):
+            line.close()
+        await gone(server)
 
 
 async def test_the_end_of_the_server_ends_what_is_idle_and_what_is_under_way(desk):
@@ -604,3 +687,96 @@ async def test_a_defect_in_a_refusal_is_told_and_ends_the_connection(
         assert len(names(line.data)) == bool(before)
         assert [type(each["exception"]) for each in errors] == [LookupError]
         line.close()
+
+
+class TlsCaller:
+    """A caller's TLS by hand: it can end its own half and read on."""
+
+    def __init__(self, sock, context):
+        self._sock = sock
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")
+
+    async def _until(self, act):
+        """Do this, exchanging what it needs; gives what it gives."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                done = act()
+            except ssl.SSLWantReadError:
+                done = None
+            await loop.sock_sendall(self._sock, self._out.read())
+            if done is not None:
+                return done
+            data = await loop.sock_recv(self._sock, 1 << 16)
+            assert data, "ended without a close_notify"
+            self._in.write(data)
+
+    async def begin(self):
+        await self._until(lambda: self._tls.do_handshake() or True)
+
+    async def send(self, *pieces, end):
+        """Write these in one, with a close_notify behind them."""
+        for piece in pieces:
+            self._tls.write(piece)
+        if end:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                self._tls.unwrap()
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(self._sock, self._out.read())
+
+    async def read_all(self):
+        """Read to the close_notify of the other side."""
+        data = b""
+        with contextlib.suppress(ssl.SSLZeroReturnError):
+            while True:
+                data += await self._until(lambda: self._tls.read(1 << 16))
+        return data
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("size", [0, 300_000])
+async def test_a_caller_that_ends_its_half_of_tls_gets_its_answers(
+    desk, tls, errors, version, size
+):
+    context, theirs = tls
+    context.maximum_version = version
+    desk.sizes["/b"] = size
+    desk.patience_s = 5
+    desk.gate.clear()
+    async with serving(desk, tls=context) as (server, port):
+        with caller(port, 1 << 16) as sock:
+            line = TlsCaller(sock, theirs)
+            async with asyncio.timeout(5):
+                await line.begin()
+                await line.send(post("/a", b"{}") + post("/b", b"{}"), end=True)
+                await seen(desk)
+                await turns(10)
+                desk.gate.set()
+                data = await line.read_all()
+            assert names(data) == ["/a", "/b"]
+            await gone(server)
+        assert desk.seen == [("/a", 2), ("/b", 2)]
+        assert errors == []
+
+
+@pytest.mark.parametrize(
+    ("data", "seen_of_it"),
+    [(b"", []), (post("/a", b"{}")[:-1], [("/a", 0)]), (b"POST /a", [])],
+    ids=["nothing", "half a body", "half a head"],
+)
+async def test_an_end_of_tls_within_a_request_ends_the_connection(
+    desk, tls, errors, data, seen_of_it
+):
+    context, theirs = tls
+    async with serving(desk, tls=context) as (server, port):
+        with caller(port) as sock:
+            line = TlsCaller(sock, theirs)
+            async with asyncio.timeout(5):
+                await line.begin()
+                await line.send(data, end=True)
+                answer = await line.read_all()
+            assert answer.startswith(b"HTTP/1.1 400" if seen_of_it else b"")
+            await gone(server)
+        assert desk.seen == seen_of_it
+        assert errors == []

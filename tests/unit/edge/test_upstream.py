@@ -5,7 +5,7 @@ import gc
 import socket
 import ssl
 import sys
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 
 import pytest
@@ -80,9 +80,41 @@ async def reaching(origin, *, connect_timeout_s=5.0, settled=False):
         upstream.close()
 
 
-async def send(upstream, timeout_s=5.0, memory=UNCOUNTED):
-    request = peer.sent_request()
-    return await upstream.send(request, timeout_s=timeout_s, memory=memory)
+async def send(upstream, timeout_s=5.0, memory=UNCOUNTED, on_write=lambda: None):
+    return await upstream.send(
+        peer.sent_request(), timeout_s=timeout_s, memory=memory, on_write=on_write
+    )
+
+
+# --- what was written ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [(ANSWER, None), (b"nonsense\r\n\r\n", ResponseMalformed), (None, UpstreamTimeout)],
+    ids=["answered", "answered wrongly", "not answered"],
+)
+async def test_a_write_is_told_once_however_it_ends(answer, ends):
+    told = []
+    async with (
+        Server(answer).running() as server,
+        reaching(f"http://127.0.0.1:{server.port}") as upstream,
+    ):
+        with nullcontext() if ends is None else pytest.raises(ends):
+            await send(upstream, 0.5, on_write=lambda: told.append(1))
+    assert told == [1]
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_no_write_is_told_where_no_connection_is_made(scheme):
+    """Nobody listens, or somebody who does not shake hands."""
+    told = []
+    async with Server(None).running() as server:
+        port = 1 if scheme == "http" else server.port
+        async with reaching(f"{scheme}://127.0.0.1:{port}") as upstream:
+            with pytest.raises(UpstreamUnavailable):
+                await send(upstream, 0.1, on_write=lambda: told.append(1))
+    assert told == []
 
 
 # --- no connection -----------------------------------------------------------
@@ -93,7 +125,7 @@ async def test_a_deadline_that_passes_while_connecting_is_not_sent():
         Server(None).running() as server,
         reaching(f"https://127.0.0.1:{server.port}") as upstream,
     ):
-        with pytest.raises(UpstreamUnavailable, match="deadline") as caught:
+        with pytest.raises(UpstreamUnavailable, match="in time") as caught:
             await send(upstream, 0.05)
     assert caught.value.outcome is Outcome.NOT_SENT
 
@@ -114,11 +146,11 @@ async def test_a_connection_that_takes_too_long_is_not_sent():
 async def test_a_host_that_answers_no_connection_is_asked_once(monkeypatch):
     """Its queue of connections is full: the kernel drops whoever comes next."""
     asked = []
-    connect = asyncio.get_running_loop().sock_connect
+    reach = dial._reach
 
-    async def noted(sock, address):
+    async def noted(address):
         asked.append(address)
-        await connect(sock, address)
+        return await reach(address)
 
     with socket.socket() as full, ExitStack() as waiting:
         full.bind(("127.0.0.1", 0))
@@ -127,7 +159,7 @@ async def test_a_host_that_answers_no_connection_is_asked_once(monkeypatch):
             other = waiting.enter_context(socket.socket())
             other.settimeout(0)
             other.connect_ex(full.getsockname())
-        monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", noted)
+        monkeypatch.setattr(dial, "_reach", noted)
         origin = f"http://127.0.0.1:{full.getsockname()[1]}"
         async with reaching(origin, connect_timeout_s=0.1) as upstream:
             with pytest.raises(
@@ -139,10 +171,10 @@ async def test_a_host_that_answers_no_connection_is_asked_once(monkeypatch):
 
 
 async def test_a_name_that_does_not_resolve_is_told_in_words(monkeypatch):
-    async def unknown(*_, **__):
+    def unknown(*_, **__):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     async with reaching("https://open.alipay.hk") as upstream:
         with pytest.raises(UpstreamUnavailable) as caught:
             await send(upstream)
@@ -285,13 +317,13 @@ async def test_what_may_have_been_sent_is_never_sent_again():
 
 async def test_a_host_that_refuses_connections_is_not_asked_twice(monkeypatch):
     asked = []
-    connect = asyncio.get_running_loop().sock_connect
+    reach = dial._reach
 
-    async def noted(sock, address):
+    async def noted(address):
         asked.append(address)
-        await connect(sock, address)
+        return await reach(address)
 
-    monkeypatch.setattr(asyncio.get_running_loop(), "sock_connect", noted)
+    monkeypatch.setattr(dial, "_reach", noted)
     async with Server(None).running() as server:
         pass
     async with reaching(f"http://127.0.0.1:{server.port}") as upstream:
@@ -456,7 +488,9 @@ async def test_an_exchange_that_failed_keeps_no_body(answer):
 
     async def fail():
         with pytest.raises(ExchangeError):
-            await upstream.send(request, timeout_s=0.1, memory=UNCOUNTED)
+            await upstream.send(
+                request, timeout_s=0.1, memory=UNCOUNTED, on_write=lambda: None
+            )
 
     class Cutting(Server):
         async def serve(self, reader, writer):
@@ -484,8 +518,10 @@ async def test_a_deadline_passes_also_while_a_large_body_is_not_taken():
     large = replace(peer.sent_request(), draft=replace(draft, body=b"x" * (16 << 20)))
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         async with reaching(f"http://127.0.0.1:{deaf.getsockname()[1]}") as upstream:
-            with pytest.raises(UpstreamTimeout, match="deadline") as caught:
-                await upstream.send(large, timeout_s=0.2, memory=UNCOUNTED)
+            with pytest.raises(UpstreamTimeout, match="in time") as caught:
+                await upstream.send(
+                    large, timeout_s=0.2, memory=UNCOUNTED, on_write=lambda: None
+                )
     assert caught.value.outcome is Outcome.UNKNOWN
 
 
@@ -595,58 +631,107 @@ def test_a_tls_file_that_cannot_be_used_is_an_os_error(tmp_path):
             client_context(**files)
 
 
+# --- how long a connection serves --------------------------------------------
+
+
+@asynccontextmanager
+async def keeping(answer, **more):
+    """Reach a host that answers everything on each of its connections."""
+
+    class Keeping(Door):
+        async def serve(self, reader, writer):
+            self.connections += 1
+            self._writers.append(writer)
+            with suppress(asyncio.IncompleteReadError):
+                while True:
+                    await reader.readuntil(b"\r\n\r\n")
+                    await reader.readexactly(len(peer.sent_request().body))
+                    writer.write(answer)
+
+    async with Keeping().running() as server:
+        calling = Dial(
+            f"http://127.0.0.1:{server.port}", tls=client_context(), connect_timeout_s=5
+        )
+        upstream = HttpUpstream(calling, max_response_bytes=99, **more)
+        try:
+            yield server, upstream
+        finally:
+            upstream.close()
+
+
+def ahead(monkeypatch, seconds):
+    """Put the loop's clock ahead."""
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + seconds)
+
+
+async def test_a_connection_is_replaced_at_its_greatest_age_under_steady_traffic(
+    monkeypatch,
+):
+    async with keeping(ANSWER, max_connection_age_s=300.0) as (server, upstream):
+        for _ in range(5):
+            await send(upstream)
+        assert server.connections == 1
+        for age, connections in ((200, 1), (226, 2), (300, 2), (452, 3)):
+            with monkeypatch.context() as patch:
+                ahead(patch, age)
+                for kept in upstream._pool._idle:
+                    kept.idle_until = kept.fresh_until  # it was never idle for long
+                await send(upstream)
+            assert server.connections == connections
+
+
+async def test_connections_that_were_made_together_end_apart():
+    ages = iter([b"\x00", b"\x80", b"\xff"])
+    door = keeping(ANSWER, max_connection_age_s=100.0, entropy=lambda _: next(ages))
+    async with door as (_, upstream):
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(3):
+                tasks.create_task(send(upstream))
+        now = asyncio.get_running_loop().time()
+        left = sorted(round(each.fresh_until - now) for each in upstream._pool._idle)
+    assert left == [75, 88, 100]
+
+
 @pytest.mark.parametrize(
-    ("found", "taken"),
+    ("header", "kept_s"),
     [
-        (["10.0.0.1", "8.8.8.8"], ["8.8.8.8"]),
-        (["2001:4860:4860::8888", "fd00::1"], ["2001:4860:4860::8888"]),
-        (["127.0.0.1", "169.254.169.254", "192.168.0.1", "::1"], []),
+        ("timeout=5, max=100", 4.0),
+        ("max=100, Timeout = 5", 4.0),
+        ('timeout="5"', 4.0),
+        ("timeout=1", 0.5),
+        ("timeout=0", None),
+        ("timeout=60", 15.0),
+        ("max=5", 15.0),
+        ("timeout=soon", 15.0),
+        ("mytimeout=1", 15.0),
+        ("timeout=" + "9" * 9, 15.0),
     ],
 )
-async def test_where_only_public_addresses_are_taken_no_other_is(
-    monkeypatch, found, taken
+async def test_a_connection_is_not_used_beyond_what_the_other_side_keeps_it_for(
+    header, kept_s
 ):
-    async def look_up(host, port, **_):
-        return [
-            (socket.AF_INET6 if ":" in each else socket.AF_INET, 1, 6, "", (each, port))
-            for each in found
-        ]
-
-    async def connect(addresses, **_):
-        asked.extend(each[4][0] for each in addresses)
-        raise OSError(111, "Connection refused")
-
-    asked = []
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
-    monkeypatch.setattr(dial, "start_connection", connect)
-    calling = Dial(
-        "https://open.alipay.hk",
-        tls=client_context(),
-        connect_timeout_s=5,
-        public_only=True,
-    )
-    reason = "Connection refused" if taken else "public_addresses_only"
-    with pytest.raises(UpstreamUnavailable, match=reason):
-        await calling()
-    assert asked == taken
+    """A request that meets the other side's end of it would be of unknown outcome."""
+    answer = ANSWER.replace(b"\r\n\r\n", f"\r\nKeep-Alive: {header}\r\n\r\n".encode())
+    async with keeping(answer) as (_, upstream):
+        await send(upstream)
+        idle = upstream._pool._idle
+        if kept_s is None:
+            assert idle == []
+        else:
+            left = idle[0].idle_until - asyncio.get_running_loop().time()
+            assert left == pytest.approx(kept_s, abs=0.4)
 
 
-async def test_a_name_is_looked_up_anew_after_a_while(monkeypatch):
-    looks = []
-    look_up = asyncio.get_running_loop().getaddrinfo
-
-    async def noted(*arguments, **more):
-        looks.append(arguments)
-        return await look_up(*arguments, **more)
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", noted)
-    async with Server(ANSWER).running() as server:
-        calling = Dial(
-            f"http://localhost:{server.port}", tls=client_context(), connect_timeout_s=5
-        )
-        for _ in range(2):
-            (await calling()).end()
-        assert len(looks) == 1
-        monkeypatch.setattr(dial, "_DNS_S", 0.0)
-        (await calling()).end()
-        assert len(looks) == 2
+async def test_one_that_is_kept_for_too_short_is_replaced(monkeypatch):
+    answer = ANSWER.replace(b"\r\n\r\n", b"\r\nKeep-Alive: timeout=5\r\n\r\n")
+    async with keeping(answer) as (server, upstream):
+        await send(upstream)
+        with monkeypatch.context() as patch:
+            ahead(patch, 3.0)
+            await send(upstream)
+            assert server.connections == 1
+            ahead(patch, 4.0)
+            await send(upstream)
+        assert server.connections == 2

@@ -50,7 +50,7 @@ def settle(folder, key=None):
 
 def back(folder, key=None):
     with locked(folder) as opened:
-        earlier = recall(folder, opened.manifest.generation)
+        earlier = recall(folder, opened.manifest)
         opened.replace(roll_back(opened.manifest, earlier, NOW))
 
 

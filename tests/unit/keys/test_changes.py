@@ -325,10 +325,31 @@ def test_a_canary_is_given_another_share():
     assert after.partner[1].canary == (FIVE, quarter)
 
 
-@pytest.mark.parametrize("state", sorted(set(KeyState) - {PRE_ACTIVE}))
-def test_only_a_pre_active_key_begins_as_a_canary(state):
-    with pytest.raises(KeyringError, match=f"is {state}; only a pre-active key begins"):
+@pytest.mark.parametrize("state", sorted(set(KeyState) - {PRE_ACTIVE, DEACTIVATED}))
+def test_a_canary_begins_as_pre_active_or_deactivated(state):
+    with pytest.raises(KeyringError, match=f"is {state}; a canary begins as"):
         canary(entry("1", ACTIVE), entry("2", state))
+
+
+def test_a_key_that_was_active_may_be_a_canary_and_is_kept_then():
+    """The way back to it may be as gradual as the way on was."""
+    old = having(entry("2", DEACTIVATED), destroy_at=SOON)
+    after = canary(entry("1", ACTIVE), old)
+    assert after.partner[1] == having(old, canary=(FIVE,), destroy_at=None)
+    assert activate(after, PARTNER, "2").partner[1].canary == ()
+
+
+def test_a_pre_active_canary_goes_when_it_was_to_go():
+    new = having(entry("2"), destroy_at=SOON)
+    assert canary(entry("1", ACTIVE), new).partner[1].destroy_at == SOON
+
+
+def test_a_key_that_is_to_be_activated_anyway_is_no_canary():
+    planned = having(entry("2"), activate_at=SOON)
+    with pytest.raises(
+        KeyringError, match=r"is to be activated at .* whatever becomes"
+    ):
+        canary(entry("1", ACTIVE), planned)
 
 
 def test_a_canary_leaves_someone_to_sign_the_rest():

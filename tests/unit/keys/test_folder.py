@@ -400,9 +400,9 @@ def test_at_each_step_a_killed_change_leaves_one_of_two_rings_and_the_history(
         KeyringFolder(folder).read()
         there = generations(folder)
         assert there in (kept, [*kept, before.generation])
-        assert [recall(folder, 99, each).generation for each in there] == there
+        assert [recall(folder, after, each).generation for each in there] == there
         if value == after:
-            assert recall(folder, after.generation) == before
+            assert recall(folder, after) == before
     assert unnamed(folders[-1], after) == []
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,11 @@ from gateway.keys.backends.halts import (
     Halt,
     carry_over,
     halt_reason,
+    read_halt,
     write_halt,
 )
 from gateway.keys.manifest import Manifest
+from gateway.keys.model import KeyState
 
 HALT = Halt(5, "2", "AlipayHK refused 9 of 20 signatures")
 UNREADABLE = f"{FILE_NAME} cannot be read"
@@ -113,7 +116,7 @@ def test_a_change_that_is_not_about_the_canary_leaves_it_halted(tmp_path):
         canary(5, version="3"),
         Manifest(generation=5, partner=(), platform=()),
     ],
-    ids=["told again", "another version", "taken back"],
+    ids=["told again", "another version", "taken out"],
 )
 def test_a_change_of_the_canary_ends_its_halt(tmp_path, after):
     write_halt(tmp_path, Halt(4, "2", "refused"))
@@ -124,3 +127,35 @@ def test_a_change_of_the_canary_ends_its_halt(tmp_path, after):
 def test_where_nothing_is_halted_nothing_is_carried_over(tmp_path):
     carry_over(tmp_path, canary(4), canary(5))
     assert list(tmp_path.iterdir()) == []
+
+
+def without_canary(generation, state="pre-active", version="2"):
+    (tried,) = canary(generation, version=version).partner
+    plain = tried.model_copy(update={"canary": (), "state": KeyState(state)})
+    return Manifest(generation=generation, partner=(plain,), platform=())
+
+
+@pytest.mark.parametrize("state", ["pre-active", "deactivated"])
+def test_a_canary_that_is_taken_back_is_still_known_to_have_been_halted(
+    tmp_path, state
+):
+    write_halt(tmp_path, HALT)
+    carry_over(tmp_path, canary(5), without_canary(6, state))
+    carry_over(tmp_path, without_canary(6, state), without_canary(7, state))
+    assert read_halt(tmp_path, 7) == replace(HALT, generation=7)
+    carry_over(tmp_path, without_canary(7, state), canary(8))
+    assert read_halt(tmp_path, 8) is None
+
+
+@pytest.mark.parametrize("state", ["active", "compromised", "destroyed"])
+def test_a_halt_ends_with_what_was_decided_on_its_version(tmp_path, state):
+    write_halt(tmp_path, HALT)
+    carry_over(tmp_path, canary(5), without_canary(6, state))
+    assert read_halt(tmp_path, 6) is None
+
+
+def test_a_mark_that_cannot_be_read_is_that_of_no_version(tmp_path):
+    mark(tmp_path, "")
+    assert read_halt(tmp_path, 5) == Halt(5, "", UNREADABLE)
+    carry_over(tmp_path, canary(5), without_canary(6))
+    assert halt_reason(tmp_path, 6) == UNREADABLE

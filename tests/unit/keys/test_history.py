@@ -6,7 +6,8 @@ import pytest
 
 from gateway.documents import DocumentError
 from gateway.errors import KeyringError
-from gateway.keys.backends.history import KEPT, generations, keep, recall
+from gateway.keys.backends import history as histories
+from gateway.keys.backends.history import KEPT, generations
 from gateway.keys.manifest import Entry, Manifest
 from gateway.keys.model import KeyState
 
@@ -14,6 +15,17 @@ from gateway.keys.model import KeyState
 def ring(generation, version="1"):
     entry = Entry(version=version, state=KeyState.ACTIVE, key="a.pem")
     return Manifest(generation=generation, partner=(entry,), platform=())
+
+
+def keep(folder, manifest, successor=None):
+    """Keep a manifest, replaced by the next generation."""
+    successor = successor or ring(manifest.generation + 1)
+    histories.keep(folder, manifest, successor)
+
+
+def recall(folder, present, generation=None):
+    """Recall from a ring of this generation."""
+    return histories.recall(folder, ring(present), generation)
 
 
 @pytest.fixture
@@ -77,3 +89,29 @@ def test_a_kept_manifest_that_was_broken_is_told_with_its_place(tmp_path, histor
     (history / "4.yaml").write_text("generation: four\n")
     with pytest.raises(DocumentError, match=r"\.history/4\.yaml:1: generation"):
         recall(tmp_path, 5)
+
+
+@pytest.mark.parametrize(
+    "present",
+    [ring(8), ring(7, "2"), ring(9)],
+    ids=["a copy that went on", "the same generation, edited", "by hand since"],
+)
+def test_the_last_that_is_kept_is_not_taken_for_the_one_before(tmp_path, present):
+    """A ring that was copied without its history, or that was changed by hand."""
+    keep(tmp_path, ring(6), ring(7))
+    with pytest.raises(KeyringError, match=r"is not kept.*name it with --to 6"):
+        histories.recall(tmp_path, present)
+    assert histories.recall(tmp_path, present, 6) == ring(6)
+
+
+def test_a_step_of_several_generations_has_what_was_before(tmp_path):
+    keep(tmp_path, ring(6), ring(8))
+    assert recall(tmp_path, 8) == ring(6)
+
+
+def test_a_history_that_names_no_successor_is_not_relied_upon(tmp_path, history):
+    keep(tmp_path, ring(6))
+    file = history / "6.yaml"
+    file.write_text(file.read_text().partition("# replaced")[0])
+    with pytest.raises(KeyringError, match="--to 6"):
+        recall(tmp_path, 7)

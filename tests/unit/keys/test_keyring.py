@@ -20,6 +20,7 @@ from gateway.keys.model import (
     Use,
 )
 from gateway.protocol import PublicKey
+from gateway.relay.lots import Lots
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,26 @@ def test_the_active_key_comes_first_wherever_it_stands(ours, theirs):
     assert [info.version for info in ring.platform] == list(states)
 
 
-def test_a_named_version_unwraps_alone_and_is_compared_as_text(ours):
+def test_a_named_version_unwraps_first_and_is_compared_as_text(ours):
     ring = Keyring.of(1, [ours("1"), ours("01", "deactivated")], [])
-    assert [key.public.version for key in ring.unwrappers("01")] == ["01"]
-    assert [key.public.version for key in ring.unwrappers("1")] == ["1"]
+    assert [key.public.version for key in ring.unwrappers("01")] == ["01", "1"]
+    assert [key.public.version for key in ring.unwrappers("1")] == ["1", "01"]
     for unknown in ("001", "", "2", "one"):
-        with pytest.raises(KeyVersionUnknown, match="keyVersion"):
-            ring.unwrappers(unknown)
+        found = [key.public.version for key in ring.unwrappers(unknown)]
+        assert found == ["1", "01"]
+
+
+def test_no_more_than_eight_keys_are_tried_and_the_named_one_is_among_them(ours):
+    others = [ours(f"{n}", "deactivated", {Use.DECRYPT}) for n in range(2, 12)]
+    ring = Keyring.of(1, [ours("1"), *others], [])
+    assert len(ring.decrypters) == 11
+    assert [key.public.version for key in ring.unwrappers(None)] == [
+        f"{n}" for n in range(1, 9)
+    ]
+    assert [key.public.version for key in ring.unwrappers("11")] == [
+        "11",
+        *(f"{n}" for n in range(1, 8)),
+    ]
 
 
 def test_separate_pairs_may_share_a_version(ours, theirs):
@@ -206,10 +220,10 @@ def test_the_key_in_use_comes_before_the_one_to_come_and_the_one_that_was(ours, 
     platform = [theirs(version, state) for version, state in states.items()]
     partner[1], platform[1] = staged(partner[1]), staged(platform[1])
     ring = Keyring.of(1, partner, platform)
-    assert [key.public.version for key in ring.unwrappers(None)] == ["3", "2", "1"]
+    for version in (None, "3", "4"):
+        found = [key.public.version for key in ring.unwrappers(version)]
+        assert found == ["3", "2", "1"]
     assert versions(ring.verifiers) == ["3", "2", "1"]
-    with pytest.raises(KeyVersionUnknown):
-        ring.unwrappers("4")
 
 
 # --- canaries ----------------------------------------------------------------
@@ -229,8 +243,11 @@ def tried(ours):
     return build
 
 
-def signed_by(ring):
-    return [ring.signer_for(each).public.version for each in IDS]
+LOTS = Lots(bytes(32))
+
+
+def signed_by(ring, lots=LOTS):
+    return [ring.signer_for(lots(each)).public.version for each in IDS]
 
 
 def test_without_a_canary_the_active_key_signs_everything(ours):
@@ -274,11 +291,12 @@ def test_a_canary_does_not_stand_in_for_a_missing_signer(ours):
     ring = Keyring.of(1, [(info, pair)], [], canary=Canary(pair, 0.5))
     assert ring.missing(encrypting=False)[0] == "a partner key that is active to sign"
     for each in IDS[:50]:
-        if ring.canary.takes(each):
-            assert ring.signer_for(each) is pair
+        lot = LOTS(each)
+        if ring.canary.takes(lot):
+            assert ring.signer_for(lot) is pair
         else:
             with pytest.raises(KeyUnavailable):
-                ring.signer_for(each)
+                ring.signer_for(lot)
 
 
 # --- moments -----------------------------------------------------------------

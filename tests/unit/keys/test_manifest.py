@@ -382,7 +382,7 @@ def test_another_time_is_refused_with_its_line(problems, text):
 AT = "2026-12-01T02:00:00Z"
 NEW_KEYS = {
     "staged": ("true", {"pre-active"}),
-    "canary": (f"[{{share: 5, at: {AT}}}]", {"pre-active"}),
+    "canary": (f"[{{share: 5, at: {AT}}}]", {"pre-active", "deactivated"}),
     "activate_at": (AT, {"pre-active", "deactivated"}),
     "deactivate_at": (AT, {"pre-active", "active", "deactivated"}),
     "destroy_at": (AT, {"pre-active", "active", "deactivated"}),
@@ -429,6 +429,15 @@ def test_alipayhks_keys_are_no_canaries(problems):
             "AlipayHK's keys sign nothing of ours; stage this one instead",
         )
     ]
+
+
+def test_a_canary_is_not_to_be_activated_whatever_becomes_of_it(problems):
+    entry = (
+        "{version: a, state: pre-active, key: a, "
+        f"canary: [{{share: 5, at: {AT}}}], activate_at: {AT}}}"
+    )
+    message = "it would not heed the canary; let its last share be 100"
+    assert problems(ring(entry)) == [(3, "partner[0].activate_at", message)]
 
 
 def test_a_canary_signs(problems, read):
@@ -494,6 +503,8 @@ def facts(draw, state, uses):
     if not signs:
         may = [name for name in may if name != "canary"]
     chosen = draw(st.sets(st.sampled_from(may)))
+    if "canary" in chosen:
+        chosen -= {"activate_at"}
     return {name: draw(values.get(name, MOMENTS)) for name in sorted(chosen)}
 
 

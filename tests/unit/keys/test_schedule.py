@@ -175,6 +175,13 @@ def test_a_key_that_is_destroyed_before_is_not_activated():
     assert states(ring(given), NOW) == [DESTROYED]
 
 
+def test_a_canary_is_not_planned_to_be_activated_whatever_becomes_of_it():
+    share = (Share(share=5, at=NOW),)
+    before = ring(entry("1", ACTIVE), entry("2", canary=share))
+    with pytest.raises(KeyringError, match="would activate it though it was halted"):
+        plan(before, "2", NOW + HOUR)
+
+
 # --- every moment ------------------------------------------------------------
 
 
@@ -182,7 +189,8 @@ def test_the_moments_are_those_of_every_plan_and_share_in_order():
     shares = (Share(share=25, at=NOW + HOUR), Share(share=5, at=NOW - HOUR))
     before = ring(
         entry("1", ACTIVE, deactivate_at=NOW),
-        entry("2", activate_at=NOW, canary=shares),
+        entry("2", canary=shares),
+        entry("3", activate_at=NOW),
         platform=(entry("1", DEACTIVATED, destroy_at=NOW + 2 * HOUR),),
     )
     expected = [NOW - HOUR, NOW, NOW + HOUR, NOW + 2 * HOUR]

@@ -829,6 +829,38 @@ async def test_a_planned_step_brings_back_no_canary_that_is_over(
     assert (store.ring.canary.share, store.ring.canary.halted) == (1.0, "it failed")
 
 
+async def test_a_canary_signs_less_than_planned_until_it_may(
+    source, self_test, listener
+):
+    clock, allowed = Clock(), {1: 0.05}
+    grown = replace(ring(1), canary=Canary(None, 1.0, steps=(0.05, 1.0)))
+    source.content = replace(
+        ring(1),
+        canary=Canary(None, 0.05, steps=(0.05,)),
+        due=clock.now,
+        later=lambda _: grown,
+    )
+    store = KeyStore(
+        "hk",
+        source,
+        self_test,
+        listener,
+        now=clock,
+        canary_share=lambda canary, generation: max(
+            share for share in canary.steps if share <= allowed[generation]
+        ),
+    )
+    await store.reload()
+    assert (store.ring.canary.share, store.ring.canary.steps) == (0.05, (0.05, 1.0))
+    told = len(listener.told)
+    store.advance()
+    assert len(listener.told) == told
+    allowed[1] = 1.0
+    store.advance()
+    assert store.ring.canary.share == 1.0
+    assert listener.told[told:] == [("loaded", "hk", 1)]
+
+
 def test_a_ring_without_a_canary_has_none_to_end():
     plain = ring(1)
     assert plain.with_canary_halted("why") is plain

@@ -74,24 +74,65 @@ def test_a_good_answer_is_verified(judge, answer):
     assert verified.headers is answer.headers
 
 
-@pytest.mark.parametrize("status", [200, 201, 400, 403, 500, 503])
-def test_a_signed_answer_is_verified_whatever_its_status(status, judge, platform_key):
-    assert judge(peer.answer(platform_key, status=status)).status == status
+@pytest.mark.parametrize("status", [200, 201, 299, 300, 400, 403, 500, 503])
+@pytest.mark.parametrize("body", [peer.FAILURE, peer.UNKNOWN, b"{}"])
+def test_a_signed_answer_is_verified_whatever_its_status(
+    status, body, judge, platform_key
+):
+    assert judge(peer.answer(platform_key, body, status=status)).status == status
+
+
+@pytest.mark.parametrize("status", [200, 201, 299])
+def test_a_signed_success_is_one_under_each_status_of_success(
+    status, judge, platform_key
+):
+    verified = judge(peer.answer(platform_key, status=status))
+    assert (verified.status, verified.result.status) == (status, "S")
+
+
+@pytest.mark.parametrize("status", [302, 400, 404, 500, 503])
+@pytest.mark.parametrize("envelope", ["result", "resultInfo"])
+def test_a_signed_success_under_another_status_is_malformed(
+    status, envelope, judge, platform_key
+):
+    """No signature covers the status: a success would be taken for a failure."""
+    body = b'{"%s":{"resultStatus":"S"}}' % envelope.encode()
+    with pytest.raises(ResponseMalformed, match=f"HTTP {status}"):
+        judge(peer.answer(platform_key, body, status=status))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}\n",
+        b" { } ",
+        b'{"resultInfo":{"resultStatus":"S","resultStatus":"F"}}',
+        '{"a":"\\ud800\u9673"}'.encode(),
+    ],
+)
+def test_any_signed_object_is_given_byte_for_byte(body, judge, platform_key):
+    assert judge(peer.answer(platform_key, body)).body == body
 
 
 @pytest.mark.parametrize(
     "body",
     [
         b"",
-        b"{}\n",
-        b" { } ",
+        b"[]",
+        b"1",
         b"\xff\x00",
-        b'{"resultInfo":{"resultStatus":"S","resultStatus":"F"}}',
         b"<html></html>",
+        b'{"a":NaN}',
+        b'\xef\xbb\xbf{"a":1}',
+        b"{}{}",
+        b"{" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
     ],
+    ids=lambda body: repr(body[:16]),
 )
-def test_any_signed_body_is_given_byte_for_byte(body, judge, platform_key):
-    assert judge(peer.answer(platform_key, body)).body == body
+def test_a_signed_plain_body_that_is_no_object_is_malformed(body, judge, platform_key):
+    with pytest.raises(ResponseMalformed, match="JSON object"):
+        judge(peer.answer(platform_key, body))
 
 
 @pytest.mark.parametrize(

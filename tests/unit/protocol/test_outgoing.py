@@ -172,7 +172,8 @@ def test_anything_else_is_no_target(target):
 
 
 @pytest.mark.parametrize(
-    "client_id", ["4Q5Y8W0WSG45P907917", "SANDBOX_5X.0", "x" * 128]
+    "client_id",
+    ["4Q5Y8W0WSG45P907917", "SANDBOX_5X.0", "!#%&()*+,-./:;<=>?@[]^_{|}~", "x" * 128],
 )
 def test_visible_ascii_is_a_client_id(client_id):
     assert check_client_id(client_id) == client_id
@@ -183,6 +184,7 @@ def test_visible_ascii_is_a_client_id(client_id):
     "client_id",
     [
         *("", " ", "a b", "a ", " a", "a\n", "a\r\nX: y", "a\x00", "a\x7f"),
+        *('"4Q5Y"', "'4Q5Y'", "`4Q5Y`", "$CLIENT_ID", "${CLIENT_ID}", "4Q5Y$"),
         *("x" * 129, "\u00e9", "\uff11", "a\u200b", "\udcff"),
     ],
 )

@@ -13,6 +13,7 @@ from gateway.errors import (
     DecryptionFailed,
     EncryptionDowngraded,
     ExchangeError,
+    ResponseMalformed,
     SignatureInvalid,
     SignatureMissing,
 )
@@ -28,17 +29,18 @@ from gateway.protocol import (
 from tests import peer
 
 TABLE = """
-signature      time           result                   request    answer     verdict
-valid          present        any                      any        encrypted  verified
-valid          present        any                      plain      plain      verified
-valid          present        F|U                      encrypted  plain      verified
-valid          present        S|none|text|http-error   encrypted  plain      downgraded
-invalid        present        any                      any        any        invalid
-valid|invalid  missing|empty  any                      any        any        missing
-missing|empty  present        any                      any        any        missing
-missing|empty  missing|empty  F|U                      any        plain      refusal
-missing|empty  missing|empty  S|none|text|http-error   any        plain      missing
-missing|empty  missing|empty  any                      any        encrypted  missing
+signature      time           result                        request    answer     verdict
+valid          present        any                           any        encrypted  verified
+valid          present        S|F|U|none                    plain      plain      verified
+valid          present        S-500|text|http-error         plain      plain      malformed
+valid          present        F|U                           encrypted  plain      verified
+valid          present        S|S-500|none|text|http-error  encrypted  plain      downgraded
+invalid        present        any                           any        any        invalid
+valid|invalid  missing|empty  any                           any        any        missing
+missing|empty  present        any                           any        any        missing
+missing|empty  missing|empty  F|U                           any        plain      refusal
+missing|empty  missing|empty  S|S-500|none|text|http-error  any        plain      missing
+missing|empty  missing|empty  any                           any        encrypted  missing
 """
 
 SIGNATURES = ("valid", "invalid", "missing", "empty")
@@ -46,6 +48,7 @@ TIMES = ("present", "missing", "empty")
 FORMS = ("plain", "encrypted")
 RESULTS = {
     "S": (200, peer.SUCCESS),
+    "S-500": (500, peer.SUCCESS),
     "F": (200, peer.FAILURE),
     "U": (500, peer.UNKNOWN),
     "none": (200, b'{"data":{"resultStatus":"F"}}'),
@@ -56,6 +59,7 @@ CASES = list(itertools.product(SIGNATURES, TIMES, RESULTS, FORMS, FORMS))
 
 RAISED = {
     "downgraded": EncryptionDowngraded,
+    "malformed": ResponseMalformed,
     "invalid": SignatureInvalid,
     "missing": SignatureMissing,
 }
@@ -73,17 +77,18 @@ def rows_for(case):
 
 
 def test_the_table_has_one_row_for_each_combination():
-    assert len(CASES) == 4 * 3 * 6 * 2 * 2
+    assert len(CASES) == 4 * 3 * 7 * 2 * 2
     assert all(len(list(rows_for(case))) == 1 for case in CASES)
 
 
 def test_each_row_of_the_table_speaks_of_some_combination():
     verdicts = [next(rows_for(case)) for case in CASES]
     assert {verdict: verdicts.count(verdict) for verdict in set(verdicts)} == {
-        "verified": 12 + 6 + 2,
-        "downgraded": 4,
-        "invalid": 24,
-        "missing": 96 + 48 + 4 * 4 * 2 + 4 * 12,
+        "verified": 14 + 4 + 2,
+        "malformed": 3,
+        "downgraded": 5,
+        "invalid": 28,
+        "missing": 112 + 56 + 5 * 4 * 2 + 4 * 14,
         "refusal": 4 * 2 * 2,
     }
 
@@ -159,6 +164,9 @@ def test_a_verified_encrypted_answer_decrypts_to_its_object(
     content_key = unwrap(partner_key, read_encryption(message).wrapped_key)
     if result in {"text", "http-error"}:
         with pytest.raises(DecryptionFailed):
+            decrypt(message, content_key)
+    elif result == "S-500":
+        with pytest.raises(ResponseMalformed, match="HTTP 500"):
             decrypt(message, content_key)
     else:
         assert decrypt(message, content_key) == RESULTS[result][1]

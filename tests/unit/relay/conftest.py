@@ -10,11 +10,14 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
+from gateway.errors import Outcome
 from gateway.events import ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.keys.model import PARTNER_USES, PLATFORM_USES, KeyInfo, KeyState
 from gateway.protocol import PublicKey, sign, unwrap
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
+from gateway.relay.outcome import Attempts
 from gateway.relay.routes import Client, Route
 from tests import peer
 
@@ -99,7 +102,7 @@ class MemoryUpstream:
         self.answer = None
         self._steps = steps
 
-    async def send(self, request, *, timeout_s, memory):
+    async def send(self, request, *, timeout_s, memory, on_write):
         self._steps.append("send")
         self.sent.append(request)
         self.timeouts.append(timeout_s)
@@ -107,6 +110,8 @@ class MemoryUpstream:
         if isinstance(answer, list):
             answer = answer.pop(0)
         answer = answer(request) if callable(answer) else answer
+        if getattr(answer, "outcome", None) is not Outcome.NOT_SENT:
+            on_write()
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -142,13 +147,15 @@ class Scene:
         self.upstream.answer = peer.answer(platform_key)
         self.rings = Rings(self.ring_of(), self.steps)
         self.record = ExchangeRecord("e1")
+        self.attempts = Attempts()
 
     async def exchange(self, call, *, encrypts=None, repeats_unknown=False, **settings):
         """Carry out an exchange, with these settings of the route and client."""
         client = Client("hk", peer.CLIENT_ID, self.rings, self.upstream, **settings)
         route = Route(peer.TARGET, client, encrypts, 7.5, repeats_unknown)
-        relay = Relay(self.clock, self.entropy)
-        return await relay.exchange(route, call, self.record)
+        relay = Relay(self.clock, self.entropy, Lots(bytes(32)))
+        self.attempts = Attempts()
+        return await relay.exchange(route, call, self.record, self.attempts)
 
     def sealed(self, plaintext=peer.SUCCESS):
         """Give an answer that is encrypted to our pair."""

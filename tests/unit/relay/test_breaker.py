@@ -26,8 +26,13 @@ class Scene:
     def __init__(self):
         self.now = 100.0
         self.changes = []
+        self.causes = []
         settings = BreakerSettings(failures=3, open_s=10.0)
-        self.breaker = Breaker(settings, lambda: self.now, self.changes.append)
+        self.breaker = Breaker(settings, lambda: self.now, self.changed)
+
+    def changed(self, state, cause):
+        self.changes.append(state)
+        self.causes.append(cause)
 
     def attempt(self, error=None, patience=None):
         with self.breaker.attempt(patience):
@@ -193,3 +198,16 @@ def test_one_whose_patience_is_over_says_nothing_and_one_before_it_does(scene):
     for patience, state in ((100.0, CLOSED), (100.1, OPEN)):
         scene.fail(UpstreamTimeout("x"), 3, patience=patience)
         assert scene.breaker.state is state
+
+
+def test_it_says_why_it_opened_and_why_it_stays_open(scene):
+    scene.fail(UpstreamUnavailable("x", cause="name not found"), 2)
+    scene.fail(UpstreamUnavailable("x", cause="Connection refused"))
+    assert scene.causes == ["Connection refused"]
+    with pytest.raises(UpstreamUnavailable) as caught:
+        scene.attempt()
+    assert caught.value.cause == "Connection refused"
+    scene.now += 10.0
+    scene.fail(UpstreamTimeout("x", cause="timed out"))
+    assert scene.changes == [OPEN, HALF_OPEN, OPEN]
+    assert scene.causes[1:] == [None, "timed out"]

@@ -1,5 +1,6 @@
 """A canary in the relay: who signs, what is repeated, what counts, and the way back."""
 
+import base64
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from gateway.errors import (
 )
 from gateway.events import CanaryHalt, ExchangeRecord
 from gateway.protocol import ReceivedResponse
-from gateway.relay.canary import CanaryWatch
+from gateway.relay.canary import ENOUGH, CanaryWatch
 from gateway.relay.routes import Call
 from tests import peer
 from tests.unit.relay.conftest import header
@@ -188,7 +189,8 @@ async def test_where_no_time_is_left_the_refusal_is_the_answer(scene, seen, dead
     assert seen.judged == [("2", True)]
 
 
-LOST = [UpstreamTimeout("late"), UpstreamDisconnected("cut"), UpstreamUnavailable("no")]
+LOST = [UpstreamTimeout("late"), UpstreamDisconnected("cut")]
+NOT_SENT = UpstreamUnavailable("no")
 
 
 @pytest.mark.parametrize("error", LOST, ids=repr)
@@ -203,11 +205,58 @@ async def test_what_becomes_of_the_repeat_is_what_the_caller_is_told(
     assert scene.record.attempts == 2
 
 
+async def test_where_the_repeat_is_not_sent_the_refusal_is_the_answer(scene, seen):
+    """Every reason for that is in `test_outcome`."""
+    scene.try_version(1.0)
+    scene.upstream.answer = [REFUSED, NOT_SENT]
+    answer = await exchange(scene, seen)
+    assert not answer.verified
+    assert answer.body == REFUSED.body
+    assert seen.judged == [("2", True)]
+    assert scene.record.attempts == 2
+    assert (scene.record.code, scene.record.result_code) == (
+        "refused",
+        "INVALID_SIGNATURE",
+    )
+
+
+async def test_a_repeat_shares_the_retries_of_its_exchange(scene, seen):
+    """Else a canary would multiply how often AlipayHK may see a request."""
+    scene.try_version(1.0)
+    scene.upstream.answer = [LOST[1], REFUSED, LOST[1], good(scene)]
+    with pytest.raises(UpstreamDisconnected):
+        await exchange(scene, seen, repeats=1, repeats_unknown=True)
+    assert len(scene.upstream.sent) == 3
+
+
+async def test_a_canary_whose_key_is_gone_after_a_first_attempt_leaves_it_to_nobody(
+    scene, seen
+):
+    """One attempt more than the settings allow is no way out of that."""
+    scene.try_version(1.0)
+    key = scene.rings.ring.canary.key
+    sign, signed = key.sign, []
+
+    async def once(base):
+        if signed:
+            raise KeyUnavailable("no token")
+        signed.append(base)
+        return await sign(base)
+
+    key.sign = once
+    scene.upstream.answer = [LOST[1]]
+    with pytest.raises(UpstreamDisconnected):
+        await exchange(scene, seen, repeats=1, repeats_unknown=True)
+    assert signed_by(scene) == ["2"]
+
+
 # --- what counts -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "error", [*LOST, ResponseMalformed("x"), KeyVersionUnknown("x")], ids=repr
+    "error",
+    [*LOST, NOT_SENT, ResponseMalformed("x"), KeyVersionUnknown("x")],
+    ids=repr,
 )
 async def test_trouble_that_is_not_the_keys_counts_for_neither(scene, seen, error):
     for share in (1.0, 1e-9):
@@ -266,7 +315,7 @@ async def test_an_answer_that_does_not_decrypt_counts_and_is_not_repeated(
 
 async def test_so_does_one_that_is_encrypted_to_a_version_that_is_not_held(scene, seen):
     scene.try_version(1.0)
-    wrapped = peer.wrap(scene.partner_key.public_key())
+    wrapped = peer.wrap(scene.platform_key.public_key())
     scene.upstream.answer = peer.answer(
         scene.platform_key,
         peer.seal(peer.SUCCESS),
@@ -275,6 +324,97 @@ async def test_so_does_one_that_is_encrypted_to_a_version_that_is_not_held(scene
     with pytest.raises(KeyVersionUnknown):
         await exchange(scene, seen, ENCRYPTED)
     assert seen.judged == [("2", True)]
+
+
+CHOSEN = {
+    "nested too deeply": b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "no JSON": b"hello",
+    "no object": b"[1]",
+    "no UTF-8": b'{"a":"\xff"}',
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("text", CHOSEN.values(), ids=CHOSEN.keys())
+async def test_what_a_text_holds_is_not_the_keys_fault(scene, seen, text):
+    """A caller may choose what AlipayHK answers, and so could end a canary."""
+    for _ in range(60):
+        scene.try_version(1.0)
+        scene.upstream.answer = [scene.sealed(text)]
+        with pytest.raises(DecryptionFailed):
+            await exchange(scene, seen, ENCRYPTED)
+    assert seen.judged == []
+    assert not seen.halts
+
+
+NOT_THE_KEYS = {
+    "an unreadable header": ("nonsense", peer.seal(peer.SUCCESS)),
+    "no base64": (None, b"{}"),
+    "no whole block": (None, base64.b64encode(bytes(20))),
+    "no block": (None, b""),
+}
+
+
+@pytest.mark.parametrize(
+    ("header", "body"), NOT_THE_KEYS.values(), ids=NOT_THE_KEYS.keys()
+)
+async def test_nor_is_what_no_key_could_read(scene, seen, header, body):
+    scene.try_version(1.0)
+    header = header or peer.encrypt_header(peer.wrap(scene.partner_key.public_key()))
+    scene.upstream.answer = [peer.answer(scene.platform_key, body, encrypt=header)]
+    with pytest.raises(DecryptionFailed):
+        await exchange(scene, seen, ENCRYPTED)
+    assert seen.judged == []
+
+
+@pytest.mark.parametrize("length", [0, 15, 33, 245])
+async def test_a_content_key_of_a_wrong_length_is_what_a_wrong_key_gives(
+    scene, seen, length
+):
+    scene.try_version(1.0)
+    wrapped = peer.wrap(scene.partner_key.public_key(), bytes(length))
+    scene.upstream.answer = [
+        peer.answer(
+            scene.platform_key,
+            peer.seal(peer.SUCCESS),
+            encrypt=peer.encrypt_header(wrapped),
+        )
+    ]
+    with pytest.raises(DecryptionFailed):
+        await exchange(scene, seen, ENCRYPTED)
+    assert seen.judged == [("2", True)]
+
+
+async def test_a_wrapped_key_of_another_length_is_another_keys(scene, seen):
+    scene.try_version(1.0)
+    header = peer.encrypt_header(bytes(384))
+    body = peer.seal(peer.SUCCESS)
+    scene.upstream.answer = [peer.answer(scene.platform_key, body, encrypt=header)]
+    with pytest.raises(DecryptionFailed):
+        await exchange(scene, seen, ENCRYPTED)
+    assert seen.judged == [("2", True)]
+
+
+async def test_the_requests_own_content_key_says_nothing_of_ours(scene, seen):
+    scene.try_version(1.0)
+    scene.upstream.answer = [scene.sealed()]
+    with pytest.raises(DecryptionFailed):
+        await exchange(scene, seen, ENCRYPTED, reuse_content_key=True)
+    assert seen.judged == []
+
+
+async def test_a_pair_that_is_not_reached_says_nothing_of_the_canary(scene, seen):
+    scene.try_version(1.0)
+
+    async def gone(wrapped_key):
+        raise KeyUnavailable("no token")
+
+    (key,) = scene.rings.ring.decrypters
+    key.unwrap = gone
+    scene.upstream.answer = [scene.sealed()]
+    with pytest.raises(DecryptionFailed):
+        await exchange(scene, seen, ENCRYPTED)
+    assert seen.judged == []
 
 
 async def test_a_canary_whose_key_is_not_reached_leaves_it_to_the_earlier_one(
@@ -371,6 +511,59 @@ def test_a_new_generation_begins_anew_and_an_old_one_counts_no_more(scene, seen)
     seen.watch.course_of(second).evidence.canary.count(failed=False)
     assert seen.watch.course_of(first).evidence.canary.exchanges == 0
     assert seen.watch.course_of(second).evidence.canary.exchanges == 1
+
+
+def verified(seen, ring, share, count):
+    """Have exchanges of the canary verified while it signed this share."""
+    canary = replace(ring.canary, share=share)
+    for _ in range(count):
+        seen.watch.course_of(ring).judge_canary(ring, canary, failed=False, alone=True)
+
+
+def growing(scene, *steps):
+    ring = of_generation(scene, 1)
+    return replace(ring, canary=replace(ring.canary, steps=steps))
+
+
+def share_of(seen, ring):
+    return seen.watch.share_of(ring.canary, ring.generation)
+
+
+def test_a_share_grows_step_by_step_with_what_was_verified(scene, seen):
+    ring = growing(scene, 0.05, 0.25, 1.0)
+    assert share_of(seen, ring) == 0.05
+    verified(seen, ring, 0.05, ENOUGH - 1)
+    assert share_of(seen, ring) == 0.05
+    verified(seen, ring, 0.05, 1)
+    assert share_of(seen, ring) == 0.25
+    verified(seen, ring, 0.05, 100)
+    assert share_of(seen, ring) == 0.25
+    verified(seen, ring, 0.25, ENOUGH)
+    assert share_of(seen, ring) == 1.0
+
+
+def test_failures_are_no_evidence_to_grow(scene, seen):
+    ring = growing(scene, 0.5, 1.0)
+    canary = replace(ring.canary, share=0.5)
+    for _ in range(ENOUGH):
+        seen.watch.course_of(ring).judge_canary(ring, canary, failed=True, alone=False)
+    assert share_of(seen, ring) == 0.5
+
+
+def test_a_share_falls_by_schedule_alone(scene, seen):
+    assert share_of(seen, growing(scene, 0.5, 0.25)) == 0.25
+    assert share_of(seen, growing(scene, 0.5, 0.25, 1.0)) == 0.25
+
+
+def test_a_share_without_steps_is_as_it_is(scene, seen):
+    assert share_of(seen, of_generation(scene, 1)) == 1.0
+
+
+def test_what_was_verified_of_another_generation_is_no_evidence(scene, seen):
+    ring = growing(scene, 0.05, 0.25)
+    verified(seen, ring, 0.05, ENOUGH)
+    assert share_of(seen, replace(ring, generation=2)) == 0.05
+    assert share_of(seen, ring) == 0.25
 
 
 def test_a_halt_says_why_in_words():

@@ -35,6 +35,7 @@ WHOLE = ExchangeRecord(
     verified_by="7",
     encrypted_to="8",
     decrypted_by="2",
+    decryption_label="1",
     clock_skew_s=-1.00000049,
     date_skew_s=-1.12345678,
     tracer_id="T-1",
@@ -44,6 +45,7 @@ WHOLE = ExchangeRecord(
     response_bytes=20,
     request_sha256="ab" * 32,
     response_sha256="cd" * 32,
+    cause="Connection refused",
     error="KeyError at exchange.py:1",
     peer="192.0.2.1:40000",
 )
@@ -86,6 +88,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "verified_by": "7",
         "encrypted_to": "8",
         "decrypted_by": "2",
+        "decryption_label": "1",
         "clock_skew_s": -1.0,
         "date_skew_s": -1.123457,
         "tracer_id": "T-1",
@@ -95,6 +98,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
         "response_bytes": 20,
         "request_sha256": "ab" * 32,
         "response_sha256": "cd" * 32,
+        "cause": "Connection refused",
         "error": "KeyError at exchange.py:1",
         "peer": "192.0.2.1:40000",
     }
@@ -104,7 +108,7 @@ def test_an_exchange_is_one_line_with_the_records_fields_and_no_others(stream):
 
 def test_a_record_has_no_place_for_a_body_a_key_or_a_signature():
     """A field that is added here has to be looked at for what it may hold."""
-    assert len(dataclasses.fields(ExchangeRecord)) == 29
+    assert len(dataclasses.fields(ExchangeRecord)) == 31
     kinds = {field.type for field in dataclasses.fields(ExchangeRecord)}
     assert kinds <= {str, int, float, bool, str | None, int | None, float | None}
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import ExchangeError
-from gateway.events import ExchangeRecord
+from gateway.events import CertificateInUse, ExchangeRecord
 from gateway.keys.keyring import Canary, Keyring
 from gateway.telemetry.key_metrics import KeyFigures
 from gateway.telemetry.metrics import Metrics
@@ -29,6 +29,7 @@ CONTRACT = {
     "gateway_policy_denials_total": {"caller", "code", "enforced"},
     "gateway_repeats_total": {"client", "route"},
     "gateway_answers_undelivered_total": {"client", "route"},
+    "gateway_decryption_label_mismatches_total": {"client"},
     "gateway_breaker_state": {"client"},
     "gateway_waiting": set(),
     "gateway_buffered_bytes": set(),
@@ -36,6 +37,7 @@ CONTRACT = {
     "gateway_connections_refused_total": set(),
     "gateway_tls_reload_failures_total": {"setting"},
     "gateway_audit_failures_total": set(),
+    "gateway_certificate_not_after_timestamp_seconds": {"setting"},
     "gateway_key_days_left": {"client", "key_version"},
     "gateway_key_uses_total": {"client", "section", "key_version"},
     "gateway_key_last_used_timestamp_seconds": {"client", "section", "key_version"},
@@ -102,6 +104,7 @@ WHOLE = {
 def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics(exchange(**WHOLE))
     metrics(exchange(caller="shop", denied="forbidden", attempts=2, delivered=False))
+    metrics(exchange(decrypted_by="2", decryption_label="1"))
     metrics.loaded("hk", with_canary("2", 0.05))
     metrics.canary_judged("hk", "2", failed=True)
     metrics.lines_dropped("stdout")
@@ -113,6 +116,7 @@ def test_the_names_and_labels_are_the_contracts_and_no_others(metrics):
     metrics.handshake_failed("inbound")
     metrics.unverified_in_a_row("hk", 1)
     metrics.watch_keys(lambda: [KeyFigures("hk", "partner", "1", 1, NOW, DAY)])
+    metrics.watch_certificates(lambda: [CertificateInUse("admin.tls", "CN=a", NOW)])
     found = {}
     for family in text_string_to_metric_families(metrics.expose().decode()):
         name = family.name + ("_total" if family.type == "counter" else "")
@@ -172,6 +176,7 @@ def test_an_exchange_that_was_not_sent_counts_no_signature_and_no_wait(metrics):
         "gateway_repeats_total",
         "gateway_policy_denials_total",
         "gateway_answers_undelivered_total",
+        "gateway_decryption_label_mismatches_total",
     ):
         assert counted(metrics, name) == {}
     assert len(counted(metrics, "gateway_exchange_seconds_count")) == 1
@@ -266,6 +271,14 @@ def test_an_answer_that_the_caller_did_not_take_is_counted(metrics):
     metrics(exchange(delivered=False))
     metrics(exchange())
     assert counted(metrics, "gateway_answers_undelivered_total") == {("hk", "/pay"): 1}
+
+
+def test_an_answer_that_names_another_key_is_counted(metrics):
+    metrics(exchange(decrypted_by="2", decryption_label="1"))
+    metrics(exchange(decrypted_by="2", decryption_label="any"))
+    metrics(exchange(decrypted_by="2"))
+    name = "gateway_decryption_label_mismatches_total"
+    assert counted(metrics, name) == {("hk",): 2}
 
 
 def test_a_breaker_is_told_by_where_it_stands(metrics):

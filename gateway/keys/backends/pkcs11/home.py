@@ -4,7 +4,10 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from gateway.errors import KeyringError, KeyUnavailable
 from gateway.keys.backends.pkcs11.pins import OwnRefusals, Pins, Refusals
@@ -19,6 +22,9 @@ if TYPE_CHECKING:  # these load python-pkcs11
     from gateway.keys.model import Use
 
 _SECRET_BYTES: Final = 32
+_GENERATION_S: Final = 120.0
+"""Small devices search for primes for a minute."""
+
 _TokenName: TypeAlias = tuple[Path, frozenset[tuple[str, str]], bool]
 """Library, labels, and whether there is a login: without, fewer keys are seen."""
 
@@ -68,29 +74,31 @@ class Pkcs11Home:
             KeyringError: as the port says; also where python-pkcs11 is missing.
             KeyUnavailable: as the port says.
         """
-        uri = parse(place.key)
-        try:
-            from gateway.keys.backends.pkcs11.key import (  # noqa: PLC0415 - an extra
-                TokenKey,
-                examine,
-            )
-        except ImportError:
-            msg = (
-                "keys in tokens need python-pkcs11, which is not installed: "
-                "pip install 'alipayhk-gateway[pkcs11]'"
-            )
-            raise KeyringError(msg) from None
+        uri, keys = parse(place.key), _keys()
         with self._lock:
             token = self._token(uri)
             known = (token, uri.key, place.uses)
             try:
-                self._facts[known] = token.do(partial(examine, uri, place.uses))
+                self._facts[known] = token.do(partial(keys.examine, uri, place.uses))
             except KeyUnavailable:
                 if known not in self._facts:
                     raise
             facts = self._facts[known]
             public = PublicKey(place.version, facts.rsa)
-            return TokenKey(token, uri, facts, public, self._secret)
+            key: PrivateKey = keys.TokenKey(token, uri, facts, public, self._secret)
+            return key
+
+    def generate(self, place: Place, bits: int) -> RSAPublicKey:
+        """Make a pair in its token, which it never leaves. Implements `KeyMaker`.
+
+        Raises:
+            KeyringError, KeyUnavailable: as the port says.
+        """
+        uri, keys = parse(place.key), _keys()
+        work = partial(keys.generate, uri, place.uses, bits)
+        with self._lock:
+            public: RSAPublicKey = self._token(uri).do(work, _GENERATION_S)
+        return public
 
     def tidy(self) -> None:
         """Close the sessions of tokens of which no pair is in use."""
@@ -126,3 +134,20 @@ class Pkcs11Home:
             self._tokens[name] = token.Token(library, uri, self._pins, self._monotonic)
         self._tokens[name].uri = uri
         return self._tokens[name]
+
+
+def _keys() -> ModuleType:
+    """Load what needs python-pkcs11, at the first URI.
+
+    Raises:
+        KeyringError: it is not installed.
+    """
+    try:
+        from gateway.keys.backends.pkcs11 import key  # noqa: PLC0415 - an extra
+    except ImportError:
+        msg = (
+            "keys in tokens need python-pkcs11, which is not installed: in the "
+            "gateway's checkout, pip install '.[pkcs11]'"
+        )
+        raise KeyringError(msg) from None
+    return key

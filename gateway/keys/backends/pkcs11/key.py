@@ -42,6 +42,14 @@ _REFUSALS: Final = (
 """What tokens say of a wrapped key with a bad padding. SoftHSM's is the last."""
 
 
+_HALVES: Final = (ObjectClass.PRIVATE_KEY, ObjectClass.PUBLIC_KEY)
+_USELESS: Final = {
+    ObjectClass.PUBLIC_KEY: {Attribute.WRAP: False},
+    ObjectClass.PRIVATE_KEY: {Attribute.UNWRAP: False},
+}
+"""What a pair is not for. A key that may unwrap could bring others into the token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of a pair once it was looked at.
@@ -108,7 +116,7 @@ class TokenKey:
         modulus = self._facts.rsa.public_numbers().n
         fits = len(wrapped_key) == self.public.size_bytes
         if not fits or int.from_bytes(wrapped_key) >= modulus:
-            raise DecryptionFailed
+            raise DecryptionFailed(blames_key=True)
         return await self._token.run(partial(self._unwrap, wrapped_key))
 
     def _sign(self, base: bytes, seat: Seat) -> bytes:
@@ -157,6 +165,57 @@ def examine(uri: TokenUri, uses: frozenset[Use], seat: Seat) -> Facts:
     if problems := list(_lacks(key, uses, seat)):
         raise KeyringError("; ".join(problems))
     return Facts(rsa, _signing(seat) if Use.SIGN in uses else None)
+
+
+def generate(
+    uri: TokenUri, uses: frozenset[Use], bits: int, seat: Seat
+) -> RSAPublicKey:
+    """Make a pair in its token: the private half can never be read, not even wrapped.
+
+    Args:
+        uri: what is to name it: both halves get its label and id.
+        uses: what it is for, and may do nothing beside.
+        bits: of the modulus.
+        seat: a session.
+
+    Raises:
+        KeyringError: the token makes none, or has one of that name.
+    """
+    if not _offers(
+        seat, Mechanism.RSA_PKCS_KEY_PAIR_GEN, MechanismFlag.GENERATE_KEY_PAIR
+    ):
+        msg = "its token makes no RSA pairs (CKM_RSA_PKCS_KEY_PAIR_GEN)"
+        raise KeyringError(msg)
+    if any(seat.find(kind, uri) for kind in _HALVES):
+        msg = (
+            "the token has a key of that label and id already: `gateway keys import` "
+            "takes it up, or name another"
+        )
+        raise KeyringError(msg)
+    signs, decrypts = Use.SIGN in uses, Use.DECRYPT in uses
+    with seat.session.token.open(rw=True) as session:
+        public, _ = session.generate_keypair(
+            KeyType.RSA,
+            bits,
+            id=uri.id,
+            label=uri.label,
+            store=True,
+            mechanism=Mechanism.RSA_PKCS_KEY_PAIR_GEN,
+            public_template={
+                **_USELESS[ObjectClass.PUBLIC_KEY],
+                Attribute.VERIFY: signs,
+                Attribute.ENCRYPT: decrypts,
+            },
+            private_template={
+                **_USELESS[ObjectClass.PRIVATE_KEY],
+                Attribute.PRIVATE: True,
+                Attribute.SENSITIVE: True,
+                Attribute.EXTRACTABLE: False,
+                Attribute.SIGN: signs,
+                Attribute.DECRYPT: decrypts,
+            },
+        )
+        return _public_half(uri, public, seat)
 
 
 def _public_half(uri: TokenUri, key: TokenObject, seat: Seat) -> RSAPublicKey:

@@ -131,8 +131,8 @@ class Token:
         except KeyringError as error:  # of this key or its PIN; the token is there
             raise _unavailable(error.detail) from None
 
-    def do(self, work: Callable[[Seat], _T]) -> _T:
-        """Have `work` done with a session; blocks, but for no longer than `WAIT_S`.
+    def do(self, work: Callable[[Seat], _T], wait_s: float = WAIT_S) -> _T:
+        """Have `work` done with a session; blocks, but for no longer than `wait_s`.
 
         Raises:
             KeyringError: `work` did, or the PIN is missing or wrong.
@@ -141,7 +141,7 @@ class Token:
         self._check_pause()
         future = self._module.workers.submit(lambda: self._carry_out(work))
         try:
-            return future.result(WAIT_S)
+            return future.result(wait_s)
         except WaitedTooLong:
             future.cancel()
             raise self._failed("it does not answer") from None
