@@ -432,7 +432,7 @@ class Connection(Paced):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin a connection: TLS, if there is to be, is there."""
         self._transport = cast("asyncio.Transport", transport)  # as a stream's are
-        self._transport.set_write_buffer_limits(READ_BYTES)
+        self._bound_buffers(self._transport)
         if hasattr(transport, "max_size"):  # of a read; TLS and uvloop have their own
             transport.max_size = READ_BYTES
         if self._ending:  # it gave way just now

@@ -197,7 +197,7 @@ class Outbound(Paced):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)  # as a stream's are
-        self._transport.set_write_buffer_limits(READ_BYTES)
+        self._bound_buffers(self._transport)
         self._arrived = select.poll()
         self._arrived.register(transport.get_extra_info("socket"), select.POLLIN)
 
