@@ -18,7 +18,7 @@ from gateway.errors import (
     SignatureMissing,
 )
 from gateway.keys.changes import Party
-from gateway.protocol import VerifiedRequest, VerifiedResponse
+from gateway.protocol import ReceivedResponse, VerifiedRequest, VerifiedResponse
 from gateway.protocol.diagnosis import (
     Diagnosis,
     Envelope,
@@ -37,6 +37,14 @@ _DIAGNOSED = {
 }
 """Codes with causes to look for; each other one says itself what is wrong."""
 
+_OF_THE_GATEWAY = Diagnosis(
+    "gateway_answer",
+    "This is a gateway's answer to its caller, not AlipayHK's: it has a "
+    "Gateway-Exchange-Id, and no Signature any more.",
+    "Capture what AlipayHK answers: `gateway sign FILE --target TARGET --curl URL` "
+    "prints such a call.",
+)
+
 _PLAINTEXT_UNKNOWN = Diagnosis(
     "plaintext_unknown",
     "The message is encrypted, and its plain body is not known here.",
@@ -53,6 +61,9 @@ def of_signature(
     Where a key of ours opens its envelope, the plain body is tried too: it may have
     been signed in place of the encrypted one. It is shown to nobody.
     """
+    is_answer = isinstance(case.received, ReceivedResponse)
+    if is_answer and header(case.received.headers, "Gateway-Exchange-Id"):
+        return [_OF_THE_GATEWAY]
     found: list[Diagnosis] = []
     if code in _DIAGNOSED:
         envelope = _envelope(arguments, case)

@@ -2,6 +2,7 @@
 
 import base64
 import codecs
+import dataclasses
 import json
 import re
 import shlex
@@ -288,6 +289,17 @@ def test_a_verified_response_is_told_to_programs(place, platform_key):
     assert facts["verified"] is True
     assert (facts["section"], facts["version"]) == ("platform", "1")
     assert facts["encrypted"] is False
+
+
+def test_a_gateways_answer_to_its_caller_is_told_from_alipayhks(place, platform_key):
+    answer = peer.answer(platform_key)
+    kept = [each for each in answer.headers if each[0].lower() != "signature"]
+    taken = dataclasses.replace(answer, headers=(*kept, ("Gateway-Exchange-Id", "1")))
+    done = place.gateway("verify", "-", *TARGET, "--json", given=raw(taken))
+    assert done.returncode == 1
+    assert [each["code"] for each in json.loads(done.stdout)["diagnoses"]] == [
+        "gateway_answer"
+    ]
 
 
 def test_a_response_after_an_interim_one_is_verified(place, platform_key):
