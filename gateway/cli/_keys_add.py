@@ -9,6 +9,7 @@ from gateway.cli._ring import manifest_of
 from gateway.cli.options import environment
 from gateway.errors import KeyringError
 from gateway.keys.backends.access import read_secret
+from gateway.keys.backends.folder import check_ours
 from gateway.keys.changes import EMPTY, Party, next_version
 from gateway.keys.formats import fingerprint, public_base64, public_pem
 from gateway.keys.locations import check_secret
@@ -117,8 +118,15 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
 
 
 def present(folder: Path) -> Manifest:
-    """Give a ring's manifest; the empty one where the ring would be made."""
-    return manifest_of(folder) if folder.exists() else EMPTY
+    """Give a ring's manifest; the empty one where the ring would be made.
+
+    Raises:
+        KeyringError: a command could not change it.
+    """
+    if not folder.exists():
+        return EMPTY
+    check_ours(folder.resolve(), folder)
+    return manifest_of(folder)
 
 
 def headline(folder: Path, party: Party, entry: Entry, key: RSAPublicKey) -> str:

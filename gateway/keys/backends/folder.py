@@ -194,7 +194,7 @@ def locked(
         raise KeyringError(msg) from None
     try:
         _lock(descriptor, folder)
-        _check_ours(resolved, folder)
+        check_ours(resolved, folder)
         ring = LockedFolder(resolved, witness, homes)
         if create:
             ring.begin()
@@ -216,6 +216,7 @@ def preview(
     Raises:
         KeyringError: the gateway would refuse it.
     """
+    check_ours(folder.resolve(), folder)
     with TemporaryDirectory(prefix="keyring-") as staging:
         _compose(Path(staging), folder.resolve(), manifest, ())
         before = manifests.load(folder).value
@@ -255,7 +256,16 @@ def _lock(descriptor: int, folder: Path) -> None:
         raise KeyringError(msg) from None
 
 
-def _check_ours(resolved: Path, folder: Path) -> None:
+def check_ours(resolved: Path, folder: Path) -> None:
+    """Refuse a folder in which no command changes a ring.
+
+    Args:
+        resolved: the folder, through all links.
+        folder: as it was named.
+
+    Raises:
+        KeyringError: it is another user's, others may write to it, or it is mounted.
+    """
     if resolved.stat().st_uid not in (0, os.geteuid()):
         # Root too: a key that root writes there is one its gateway cannot read.
         msg = f"{folder}: this folder is another user's; run this as that user"

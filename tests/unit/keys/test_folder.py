@@ -325,6 +325,12 @@ def test_a_preview_shows_the_ring_and_writes_nothing(ring):
     assert KeyringFolder(ring).state() == state
 
 
+def test_a_preview_refuses_a_folder_that_a_change_would(ring):
+    ring.chmod(0o777)
+    with pytest.raises(KeyringError, match="chmod go-w"):
+        preview(ring, manifest.load(ring).value)
+
+
 def test_a_preview_refuses_what_the_gateway_would(ring):
     twice = manifest.load(ring).value
     twice = twice.model_copy(update={"partner": twice.partner * 2})
