@@ -56,6 +56,11 @@ class Quota:
         """Whether more is taken than may be."""
         return self.taken > self._limit
 
+    @property
+    def excess(self) -> int:
+        """How much more is taken than may be; 0 or less if none is."""
+        return self.taken - self._limit
+
     def take_now(self, amount: int = 1) -> bool:
         """Take `amount` if it can be had without waiting. Return whether it could."""
         if self.taken + amount > self._limit or self._queue:

@@ -182,13 +182,18 @@ class Inbound:
                 request, response, service.bounds.write_timeout_s
             )
         finally:
-            account.keep(0)
-            self.requests -= 1
-            if not self.requests:
-                self._ended.set()
+            self._end(account)
             if response is None:  # cut off, because the gateway ends
                 self._cut_off(record, attempts, started)
             self._observer(record)
+
+    def _end(self, account: Account) -> None:
+        """Hold nothing for a request any more."""
+        account.keep(0)
+        self.arriving.under_way.pop(account, None)
+        self.requests -= 1
+        if not self.requests:
+            self._ended.set()
 
     def _cut_off(
         self, record: ExchangeRecord, attempts: Attempts, started: float
@@ -225,6 +230,7 @@ class Inbound:
         if place is None:
             place = await self._enter(request, service.bounds, record, deadline)
         self.in_flight += 1
+        self.arriving.under_way[account] = record.caller, request.body
         try:
             body = request.body.whole()
             self._reserve()

@@ -8,7 +8,7 @@ credential. Most of them are not kept.
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
@@ -311,19 +311,22 @@ class Pending:
 class Arriving:
     """The requests that are not under way yet, and which of them gives way.
 
-    Where memory runs out, the caller that holds most of it with such requests loses the
-    slowest of them. So a caller whose bodies never end, or fill whatever is left, takes
-    memory from itself and not from the others.
+    Where memory runs out, of those who have such requests the caller that holds most loses
+    the slowest of them. So a caller whose bodies never end, or fill whatever is left, takes
+    memory from itself and not from the others, also where its exchanges hold the rest.
 
     Args:
         memory: what bodies are counted in.
 
     Attributes:
         over: whether no body is waited for any more.
+        under_way: of each exchange that has its place, by its account: the caller, and
+            the body of the request.
     """
 
     def __init__(self, memory: Quota) -> None:
         self.over = False
+        self.under_way: dict[Account, tuple[str, Body]] = {}
         self._memory = memory
         self._pending: set[Pending] = set()
 
@@ -361,39 +364,67 @@ class Arriving:
     def make_room(self, caller: str, body: Body) -> bool:
         """Have others give way until there is room. Return whether there is.
 
+        Nobody gives way where that would not be enough.
+
         Args:
             caller: who sends it.
             body: what has just come, counted already.
         """
+        excess = self._memory.excess
+        if excess <= 0:
+            return True
         now = asyncio.get_running_loop().time()
-        while self._memory.is_over:
-            slowest = self._slowest(caller, body, now)
+        there = [each for each in self._pending if each.body.size]
+        held = self._held(caller, body, there)
+        giving_way: list[Pending] = []
+        while excess > 0:
+            slowest = _slowest(there, held, caller, now)
             if slowest is None or slowest.body is body:
                 return False
-            slowest.gave_way = True
-            slowest.body.lose("It gave way to others.")
-            slowest.deadline.reschedule(now)
+            giving_way.append(slowest)
+            there.remove(slowest)
+            held[slowest.caller] -= slowest.body.size
+            excess -= slowest.body.size
+        for each in giving_way:
+            each.gave_way = True
+            each.body.lose("It gave way to others.")
+            each.deadline.reschedule(now)
         return True
 
-    def _slowest(self, caller: str, body: Body, now: float) -> Pending | None:
-        """Return what gives way next; None if that is what has just come."""
+    def _held(self, caller: str, body: Body, there: Iterable[Pending]) -> Counter[str]:
+        """Return how much memory each caller holds, exchanges under way included."""
         held = Counter({caller: body.size})
-        there = [each for each in self._pending if each.body.size]
         for each in there:
             if each.body is not body:
                 held[each.caller] += each.body.size
-        most = max(held.values())
-        if held[caller] < most:
-            greedy = [each for each in there if held[each.caller] == most]
-        else:
-            greedy = [
-                each
-                for each in there
-                if each.caller == caller
-                and not each.body.is_whole
-                and now - each.began > _YOUNG_S
-            ]
-        return min(greedy, key=lambda each: each.rate(now), default=None)
+        for account, (name, sent) in self.under_way.items():
+            held[name] += account.held + sent.size
+        return held
+
+
+def _slowest(
+    there: Sequence[Pending], held: Mapping[str, int], caller: str, now: float
+) -> Pending | None:
+    """Return what gives way next to a caller's body; None if that is the body itself.
+
+    Args:
+        there: what may give way.
+        held: how much memory each caller holds.
+        caller: whose body has just come.
+        now: the loop's second.
+    """
+    most = max((held[each.caller] for each in there), default=0)
+    if held[caller] < most:
+        greedy = [each for each in there if held[each.caller] == most]
+    else:
+        greedy = [
+            each
+            for each in there
+            if each.caller == caller
+            and not each.body.is_whole
+            and now - each.began > _YOUNG_S
+        ]
+    return min(greedy, key=lambda each: each.rate(now), default=None)
 
 
 def credentials_of(request: Request) -> Credentials:
