@@ -71,6 +71,7 @@ class ExchangeError(GatewayError):
 
     `retry_after_s`: when the same call may do better, where that is known.
     `cause`: why AlipayHK could not be reached or did not answer, in a few words.
+    `at_deadline`: whether the time that was given for it ran out.
     """
 
     code: ClassVar[str]
@@ -84,10 +85,12 @@ class ExchangeError(GatewayError):
         *,
         retry_after_s: float | None = None,
         cause: str | None = None,
+        at_deadline: bool = False,
     ) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s
         self.cause = cause
+        self.at_deadline = at_deadline
 
 
 # --- the caller's request is refused: nothing was sent -----------------------

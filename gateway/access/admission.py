@@ -45,6 +45,8 @@ class Quota:
         self._limit = limit
         self._queue: deque[tuple[asyncio.Future[None], int, Account | None]] = deque()
         self._overdrawn: Account | None = None
+        self._exceeding: set[Account] = set()
+        """Those that exceeded the limit and may hold something still."""
 
     @property
     def waiting(self) -> int:
@@ -58,7 +60,7 @@ class Quota:
 
     @property
     def excess(self) -> int:
-        """How much more is taken than may be; 0 or less if none is."""
+        """How much more is taken than may be; negative where it is less."""
         return self.taken - self._limit
 
     def take_now(self, amount: int = 1) -> bool:
@@ -113,13 +115,19 @@ class Quota:
             self._call_in()
 
     def _may_have(self, amount: int, account: "Account | None") -> bool:
-        fits = self.taken + amount <= self._limit
-        return fits or (account is not None and self._overdrawn in (None, account))
+        if self.taken + amount <= self._limit:
+            return True
+        if account is None or self._overdrawn is not None:
+            return self._overdrawn is account is not None
+        # Answers that nobody takes would exceed it one after the other, without end.
+        self._exceeding = {each for each in self._exceeding if each.held}
+        return sum(each.held for each in self._exceeding) <= self._limit
 
     def _grant(self, amount: int, account: "Account | None") -> None:
         self.taken += amount
-        if self.taken > self._limit:
+        if self.taken > self._limit and account is not None:
             self._overdrawn = account
+            self._exceeding.add(account)
 
     def _call_in(self) -> None:
         while self._queue:
@@ -171,8 +179,8 @@ class Account:
     def keep(self, amount: int) -> None:
         """Count `amount` bytes, and no others: all else is not held any more."""
         if amount != self.held:
-            self._quota.give_back(self.held - amount)
-            self.held = amount
+            spare, self.held = self.held - amount, amount
+            self._quota.give_back(spare)
 
     def release(self, amount: int) -> None:
         """Count `amount` bytes fewer: they are not held any more."""
@@ -182,7 +190,8 @@ class Account:
         """Wait until all accounts together hold no more than they may.
 
         One account at a time need not wait, until `settle`: if all that hold something
-        waited for each other, none would ever release anything. May be cancelled.
+        waited for each other, none would ever release anything. What those hold that
+        did not wait is bounded by the limit once more. May be cancelled.
         """
         await self._quota.take(0, self)
 

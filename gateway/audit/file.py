@@ -41,6 +41,7 @@ from gateway.audit.segments import (
 )
 from gateway.audit.verification import RESUMED
 from gateway.errors import AuditError
+from gateway.keys.backends.access import others_may_write
 
 Fields: TypeAlias = Mapping[str, object]
 
@@ -297,7 +298,7 @@ class AuditFile:
         if not stat.S_ISREG(status.st_mode):
             msg = f"{self.file}: it is not a file"
             raise AuditError(msg)
-        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if others_may_write(status):
             msg = f"{self.file}: others may write to it; chmod 600 it"
             raise AuditError(msg)
 

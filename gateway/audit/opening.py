@@ -3,16 +3,17 @@
 import os
 import pwd
 import socket
-import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from gateway.audit.seal import Inspector, Seal, read_private_key, read_public_key
 from gateway.errors import AuditError, KeyringError
-from gateway.keys.backends.access import Others, check_folder, read_key_file
-
-_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+from gateway.keys.backends.access import (
+    Others,
+    check_folder,
+    others_may_write,
+    read_key_file,
+)
 
 
 def seal_of(key: Path) -> Seal:
@@ -61,7 +62,7 @@ def actor(environment: Mapping[str, str]) -> str:
 def _flaw_of_file(file: Path) -> str | None:
     if file.is_symlink() or not file.is_file():
         return "it is not a file"
-    if file.stat().st_mode & _OTHERS:
+    if others_may_write(file.stat()):
         return "others may write to it; chmod 600 it"
     return None if os.access(file, os.W_OK) else "this user may not write to it"
 

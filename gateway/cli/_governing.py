@@ -10,7 +10,6 @@ It says whether changes are audited, and where private keys may live. In this or
 
 import argparse
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,10 @@ from gateway.cli.options import environment
 from gateway.config import Settings
 from gateway.documents import Document
 from gateway.errors import KeyringError
+from gateway.keys.backends.access import others_may_write
 from gateway.keys.backends.homes import Homes
 
 _NAME: Final = "config.yaml"
-_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ def _above(folder: Path) -> Iterator[Path]:
 def _check_ours(file: Path, folder: Path) -> None:
     """Refuse to write an audit log where a stranger's file says."""
     status = file.stat()
-    if status.st_uid not in (0, os.geteuid()) or status.st_mode & _OTHERS:
+    if status.st_uid not in (0, os.geteuid()) or others_may_write(status):
         msg = (
             f"{file} has a client with the keyring {folder}, and others may write to "
             "that file: chmod go-w it (chown it to this user), or name the "

@@ -67,6 +67,11 @@ _LINE_ENDS_BYTES: Final = len("\r\n\r\n")
 
 _A_METHOD: Final = re.compile(rb"[A-Za-z]{1,20} /")
 
+_RTSP: Final = re.compile(rb"[A-Z]{1,20}+ ++[^ \r\n]{1,8190}+ ++RTSP/")
+"""A request line of RTSP, which the parser takes for HTTP and does not tell apart. One
+that comes in parts or behind another request is missed, and answered as HTTP: which it
+is but for that word, and what is sent on is the gateway's own."""
+
 _REASONS: Final = {
     "Content-Length can't be present with Transfer-Encoding": "it has a length "
     "(Content-Length) and chunks (Transfer-Encoding), of which a body has one",
@@ -132,6 +137,8 @@ class NotHttp(Exception):
         super().__init__(reason)
         self.status = status
 
+
+_OTHER_PROTOCOL: Final = "it is of another protocol, or another version of HTTP"
 
 _HEAD_TOO_LONG: Final = "its head is over inbound.max_header_bytes"
 
@@ -425,7 +432,7 @@ class Connection(Paced):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin a connection: TLS, if there is to be, is there."""
         self._transport = cast("asyncio.Transport", transport)  # as a stream's are
-        self._transport.set_write_buffer_limits(READ_BYTES)
+        self._bound_buffers(self._transport)
         if hasattr(transport, "max_size"):  # of a read; TLS and uvloop have their own
             transport.max_size = READ_BYTES
         if self._ending:  # it gave way just now
@@ -447,6 +454,8 @@ class Connection(Paced):
         if self._parser is None:
             return  # behind the last request, or what was malformed
         was_between, self._attributed = self._is_between, 0
+        if was_between and _RTSP.match(data):
+            self._refuse(NotHttp(_OTHER_PROTOCOL))
         try:
             self._feed(data)
         except HttpParserCallbackError as error:
@@ -553,7 +562,8 @@ class Connection(Paced):
     def on_body(self, piece: bytes) -> None:
         """Take a part of the body."""
         self._attributed += len(piece)
-        self._request.body.add(piece)
+        if self._parser is not None:
+            self._request.body.add(piece)
 
     def on_chunk_header(self) -> None:
         """Note that a chunk begins."""
@@ -612,7 +622,7 @@ class Connection(Paced):
         most = self._server.max_head_bytes()
         problem = None
         if version[0] != "1" or request.method in _NOT_OF_HTTP:
-            problem = NotHttp("it is of another protocol, or another version of HTTP")
+            problem = NotHttp(_OTHER_PROTOCOL)
         elif request.headers > _MOST_HEADERS:
             problem = NotHttp(f"it has over {_MOST_HEADERS} headers")
         elif line > min(_LINE_BYTES, most):
@@ -721,8 +731,11 @@ class Connection(Paced):
         if self in self._server.connections:  # its caller may be gone, or cut off
             self._queue = self._server.idle
             self._queue[self] = self._loop.time()
-        held = [each.held for each in self._waiting if isinstance(each, Request)]
-        self.account.keep(self._loose + sum(held))
+        if request.body.is_whole:
+            request.body.drop()
+        else:
+            request.body.lose("Nobody reads it.")  # what still comes of it is not kept
+        self.account.release(request.head_bytes)
         if not self._answered:
             self.abort()
         elif self._ending:
@@ -760,8 +773,6 @@ class Connection(Paced):
             return
         if is_whole:
             self._parser = None  # what comes is thrown away
-        else:
-            request.body.lose("Nobody reads it.")
         self._part(sends_on=not (is_whole and self._reading))
 
     def _part(self, *, sends_on: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.edge.connection import Connection, Server
 from gateway.edge.peers import peer_of, why_no_tls
+from gateway.edge.pieces import READ_BYTES
 
 BACKLOG: Final = 128
 
@@ -150,6 +151,8 @@ class Door:
             if not server.make_room():
                 connection.close()
                 return
+        if self._tls is not None:  # which keeps whatever one read of the socket brings
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, READ_BYTES)
         protocol = server()
         protocol.peer = peer_of(connection, address)
         task = self._loop.create_task(self._begin(connection, protocol))

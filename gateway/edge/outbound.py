@@ -134,10 +134,11 @@ class Outbound(Paced):
         while not answer.ended:
             if self._late:  # also while this waited for something else
                 raise TimeoutError
+            if self._paused:  # likewise
+                await self._read_on(deadline)
+                continue
             self._progress = self._loop.create_future()
             await self._progress
-            if self._paused:
-                await self._read_on(deadline)
         if (error := answer.take_error()) is not None:
             try:
                 raise error
@@ -196,7 +197,7 @@ class Outbound(Paced):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)  # as a stream's are
-        self._transport.set_write_buffer_limits(READ_BYTES)
+        self._bound_buffers(self._transport)
         self._arrived = select.poll()
         self._arrived.register(transport.get_extra_info("socket"), select.POLLIN)
 

@@ -28,6 +28,16 @@ class Paced(asyncio.BufferedProtocol):
             buffer = _BUFFERS[self._loop] = memoryview(bytearray(READ_BYTES))
         self._buffer = buffer
 
+    def _bound_buffers(self, transport: asyncio.Transport) -> None:
+        """Have a transport keep little of what is not taken yet, in each direction.
+
+        Of what TLS decrypts later it would keep half a megabyte, in no account. A
+        record that is not whole (16,645 bytes at most) has to fit below the lower mark.
+        """
+        transport.set_write_buffer_limits(READ_BYTES)
+        if hasattr(transport, "set_read_buffer_limits"):  # TLS alone has them
+            transport.set_read_buffer_limits(READ_BYTES, READ_BYTES // 2)
+
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
         """Return where the next bytes are to be read to."""
         return self._buffer

@@ -7,10 +7,11 @@ credential. Most of them are not kept.
 
 import asyncio
 import re
-from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from heapq import heapify, heapreplace
 from typing import Final, NamedTuple, Protocol
 
 from gateway.access.admission import Account, Quota
@@ -307,6 +308,11 @@ class Pending:
         """Return how many bytes came per second."""
         return self.body.size / max(now - self.began, _YOUNG_S)
 
+    def cut(self, now: float) -> None:
+        """Have its time be over, if it is not yet."""
+        if not self.deadline.expired():
+            self.deadline.reschedule(now)
+
 
 class Arriving:
     """The requests that are not under way yet, and which of them gives way.
@@ -359,72 +365,63 @@ class Arriving:
         self.over = True
         for pending in self._pending:
             if not pending.body.is_whole:
-                pending.deadline.reschedule(asyncio.get_running_loop().time())
+                pending.cut(asyncio.get_running_loop().time())
 
     def make_room(self, caller: str, body: Body) -> bool:
-        """Have others give way until there is room. Return whether there is.
-
-        Nobody gives way where that would not be enough.
+        """Have others give way, if that makes room. Return whether there is.
 
         Args:
             caller: who sends it.
             body: what has just come, counted already.
         """
-        excess = self._memory.excess
-        if excess <= 0:
+        if not self._memory.is_over:
             return True
         now = asyncio.get_running_loop().time()
-        there = [each for each in self._pending if each.body.size]
-        held = self._held(caller, body, there)
-        giving_way: list[Pending] = []
-        while excess > 0:
-            slowest = _slowest(there, held, caller, now)
-            if slowest is None or slowest.body is body:
-                return False
-            giving_way.append(slowest)
-            there.remove(slowest)
-            held[slowest.caller] -= slowest.body.size
-            excess -= slowest.body.size
+        giving_way = self._giving_way(caller, body, now)
         for each in giving_way:
             each.gave_way = True
             each.body.lose("It gave way to others.")
-            each.deadline.reschedule(now)
-        return True
+            each.cut(now)
+        return bool(giving_way)
 
-    def _held(self, caller: str, body: Body, there: Iterable[Pending]) -> Counter[str]:
-        """Return how much memory each caller holds, exchanges under way included."""
+    def _giving_way(self, caller: str, body: Body, now: float) -> list[Pending]:
+        """Return who gives way for a body; nobody where that is not enough."""
+        held = self._held(caller, body)
+        slow: defaultdict[str, list[Pending]] = defaultdict(list)
+        for each in self._pending:
+            if each.caller != caller or (
+                not each.body.is_whole and now - each.began > _YOUNG_S
+            ):
+                slow[each.caller].append(each)
+        greedy = [(-size, name != caller, name) for name, size in held.items()]
+        heapify(greedy)
+        ordered: set[str] = set()
+        found: list[Pending] = []
+        missing = self._memory.excess
+        while missing > 0:
+            size, is_other, name = greedy[0]
+            theirs = slow[name]
+            if name not in ordered:
+                ordered.add(name)
+                theirs.sort(key=lambda each: each.rate(now), reverse=True)
+            if not theirs or theirs[-1].body is body:
+                return []
+            slowest = theirs.pop()
+            found.append(slowest)
+            missing -= slowest.body.size
+            heapreplace(greedy, (size + slowest.body.size, is_other, name))
+        return found
+
+    def _held(self, caller: str, body: Body) -> Counter[str]:
+        """Return what each caller holds of which something arrives, or waits."""
         held = Counter({caller: body.size})
-        for each in there:
+        for each in self._pending:
             if each.body is not body:
                 held[each.caller] += each.body.size
         for account, (name, sent) in self.under_way.items():
-            held[name] += account.held + sent.size
+            if name in held:
+                held[name] += account.held + sent.size
         return held
-
-
-def _slowest(
-    there: Sequence[Pending], held: Mapping[str, int], caller: str, now: float
-) -> Pending | None:
-    """Return what gives way next to a caller's body; None if that is the body itself.
-
-    Args:
-        there: what may give way.
-        held: how much memory each caller holds.
-        caller: whose body has just come.
-        now: the loop's second.
-    """
-    most = max((held[each.caller] for each in there), default=0)
-    if held[caller] < most:
-        greedy = [each for each in there if held[each.caller] == most]
-    else:
-        greedy = [
-            each
-            for each in there
-            if each.caller == caller
-            and not each.body.is_whole
-            and now - each.began > _YOUNG_S
-        ]
-    return min(greedy, key=lambda each: each.rate(now), default=None)
 
 
 def credentials_of(request: Request) -> Credentials:

@@ -87,9 +87,9 @@ class HttpUpstream:
             memory.keep(before)
             if not isinstance(error, TimeoutError):
                 raise
-            msg = f"No whole answer within the route's deadline of {timeout_s:g} s."
-            cause = f"timed out: no whole answer within {timeout_s:g} s"
-            raise UpstreamTimeout(msg, cause=cause) from None
+            msg = "No whole answer came in time."
+            cause = "timed out: no whole answer"
+            raise UpstreamTimeout(msg, cause=cause, at_deadline=True) from None
         finally:
             self._pool.give_back(connection)
 
@@ -97,9 +97,9 @@ class HttpUpstream:
         try:
             return await self._pool.take(deadline - self._loop.time())
         except TimeoutError:
-            msg = "No connection to AlipayHK within the route's deadline."
-            cause = "timed out: no connection within the route's deadline"
-            raise UpstreamUnavailable(msg, cause=cause) from None
+            msg = "No connection to AlipayHK could be made in time."
+            cause = "timed out: no connection"
+            raise UpstreamUnavailable(msg, cause=cause, at_deadline=True) from None
 
     def _head(self, request: SignedMessage) -> bytes:
         draft = request.draft

@@ -126,7 +126,7 @@ class Delivery:
         client, record = self.route.client, self.record
         started = self._clock.monotonic()
         if started >= self._deadline:
-            msg = "The caller's deadline passed before anything was sent."
+            msg = f"The deadline passed before anything was sent. {self._whose()}"
             raise Overloaded(msg)
         breaker = client.breaker
         with breaker.attempt(self._patience) if breaker else nullcontext():
@@ -138,6 +138,10 @@ class Delivery:
                     memory=self.memory,
                     on_write=self.attempts.wrote,
                 )
+            except ExchangeError as error:
+                if error.at_deadline:
+                    error.detail = f"{error.detail} {self._whose()}"
+                raise
             finally:
                 self.received_at = self._clock.monotonic()
                 spent = self.received_at - started
@@ -148,6 +152,16 @@ class Delivery:
         if (date := read_date(received.headers)) is not None:
             record.date_skew_s = (date - self._clock.now()).total_seconds()
         return received
+
+    def _whose(self) -> str:
+        """Say whose the deadline is, and what it left for the exchange."""
+        seconds = f"{max(self._deadline - self.started_at, 0.0):.1f} s"
+        if self._deadline == self._patience:
+            return (
+                "The deadline is the caller's own (Gateway-Timeout), which left "
+                f"{seconds}."
+            )
+        return f"The deadline is the route's (routes[].timeout_s), {seconds}."
 
     def _time(self) -> str:
         return format_time(self._clock.now(), self.route.client.zone)

@@ -284,8 +284,8 @@ _ENCRYPTION: Final = (
     ),
     Fault(
         "unknown_encrypt_version",
-        "Encrypt names a keyVersion that nobody has",
-        KeyVersionUnknown.code,
+        "Encrypt names a keyVersion that nobody has: whose label it is, is not known",
+        VERIFIED,
         encrypted=True,
         finish=defects.naming_version("Encrypt", "unknown"),
     ),
@@ -302,7 +302,7 @@ _CONTENT: Final = (
     Fault(
         "not_json",
         "a text that is not JSON, signed",
-        VERIFIED,
+        ResponseMalformed.code,
         DecryptionFailed.code,
         draft=defects.as_text,
     ),

@@ -9,6 +9,8 @@ import pytest
 
 from tests import peer
 from tests.chaos.conftest import settings_for, until
+from tests.integration.pki import LOCALHOST, Authority, trusting
+from tests.integration.test_callers import entry
 
 BODY = 70_000
 CONNECTIONS = 100
@@ -110,6 +112,38 @@ async def test_bodies_that_are_sent_ahead_are_not_read_and_what_is_held_is_count
     assert peak < 200
     assert counted >= CONNECTIONS * BODY / (1 << 20)
     assert peak - rest <= 2 * counted + 16
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(120)
+async def test_of_what_strangers_send_over_tls_and_is_not_taken_little_is_held(
+    served, tmp_path
+):
+    """Half a megabyte and more each, in no account, with what TLS keeps by default."""
+    authority = Authority(tmp_path)
+    authority.issue("gateway", *LOCALHOST)
+    tls = {"certificate": "gateway.crt", "private_key": "gateway.key"}
+    settings = {**settings_for(1, tls=tls), "callers": [entry()]}
+    served.configure(settings)
+    await served.start()
+    rest = served.memory()
+    writers = []
+    for _ in range(CONNECTIONS):
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(("127.0.0.1", served.caller.port))
+        _, writer = await asyncio.open_connection(
+            sock=sock, ssl=trusting(authority), server_hostname="localhost"
+        )
+        writer.transport.pause_reading()
+        writer.write(request(b"") * 20_000)
+        writers.append(writer)
+    await asyncio.sleep(3)
+    each = (served.memory("VmHWM") - rest) * 1024 / CONNECTIONS
+    for writer in writers:
+        writer.transport.abort()
+    print(f"{each:.0f} KiB for each connection")
+    assert each < 500
 
 
 @pytest.mark.chaos

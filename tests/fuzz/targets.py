@@ -26,6 +26,7 @@ from gateway.edge.connection import Connection, Server
 from gateway.edge.request import (
     Arriving,
     Bounds,
+    check_body,
     credentials_of,
     read_body,
     read_head,
@@ -225,7 +226,11 @@ class _Desk:
             check_head(asked)
             head = read_head(asked)
             _check_head(head)
-            body = await read_body(asked, _BOUNDS, Quota(1 << 20), Arriving())
+            arriving = Arriving(Quota(1 << 20))
+            async with arriving.one("", asked.body, _BOUNDS.body_timeout_s) as pending:
+                await read_body(asked, _BOUNDS, pending, arriving)
+            check_body(asked.body, _BOUNDS, "", arriving)
+            body = asked.body.whole()
             declared = asked.only("Content-Length")
             assert declared is None or len(body) == int(declared)
             self.seen[-1] = (asked.method, *head, body)

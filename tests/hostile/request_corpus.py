@@ -696,11 +696,11 @@ WELCOME = {
     "HTTPS/1.1": version("HTTPS/1.1"),
     "HTTP": version("HTTP"),
     "ICE/1.0": refused(length(line=f"SOURCE {TARGET} ICE/1.0")),
-    "RTSP/1.0": accepted(
-        length(line=f"POST {TARGET} RTSP/1.0"),
-        ends=True,
-        differs="llhttp reads RTSP too, and does not show it; what is sent on "
-        "is the gateway's own HTTP/1.1, with the same body",
+    # In parts, it is HTTP but for that word: what is sent on is the gateway's own.
+    "RTSP/1.0": refused(length(line=f"POST {TARGET} RTSP/1.0"), apart="-"),
+    "RTSP/1.1": refused(length(line=f"POST {TARGET} RTSP/1.1"), apart="-"),
+    "RTSP/1.1 of a GET": refused(
+        request(line=f"GET {TARGET} RTSP/1.1", body=b""), apart="-"
     ),
     "RTSP/1.0 of its own method": refused(length(line=f"SETUP {TARGET} RTSP/1.0")),
     "a tab before the version": refused(length(line=f"POST {TARGET}\tHTTP/1.1")),

@@ -57,7 +57,7 @@ class Caller:
             headers = [*headers, ("Authorization", f"Bearer {self.token}")]
         lines = [
             f"POST {target} HTTP/1.1",
-            "Host: gateway",
+            "Host: localhost",
             "Connection: close",
             f"Content-Length: {len(body)}",
             *(f"{name}: {value}" for name, value in headers),

@@ -60,6 +60,9 @@ targets = st.builds(
     "/a{}{}{}".format, pieces, st.sampled_from(["", "?a=", "?"]), st.just("b") | pieces
 ).filter(lambda target: not target.endswith("?"))
 keys_2048 = st.binary(min_size=256, max_size=256)
+objects = st.dictionaries(st.text(), st.text() | st.integers()).map(
+    lambda value: json.dumps(value, ensure_ascii=False).encode()
+)
 times = st.sampled_from(
     [
         "2026-11-23T14:00:00+08:00",
@@ -185,7 +188,7 @@ def test_no_flipped_bit_of_an_answer_is_overlooked(part, platform_key, platform_
 
 
 @pytest.mark.parametrize("part", PARTS)
-@given(body=st.binary(min_size=1), time=times, client_id=client_ids, data=st.data())
+@given(body=objects, time=times, client_id=client_ids, data=st.data())
 def test_no_flipped_bit_of_any_answer_is_overlooked(
     *, part, body, time, client_id, data, platform_key, platform_public
 ):
@@ -200,7 +203,7 @@ def test_no_flipped_bit_of_any_answer_is_overlooked(
         judge_response(received, platform_public, request)
 
 
-@given(body=st.binary(), time=times, client_id=client_ids, target=targets)
+@given(body=objects, time=times, client_id=client_ids, target=targets)
 def test_any_answer_with_no_bit_flipped_is_verified(
     *, body, time, client_id, target, platform_key, platform_public
 ):

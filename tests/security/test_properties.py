@@ -595,7 +595,7 @@ async def test_p12_a_skewed_clock_is_seen_before_it_hurts(house):
             "others may read or write it",
         ),
         (lambda ring: (ring / "platform-1.pem").chmod(0o666), "others may write to it"),
-        (lambda ring: (ring / "keyring.yaml").chmod(0o664), "others may write to it"),
+        (lambda ring: (ring / "keyring.yaml").chmod(0o646), "others may write to it"),
         (lambda ring: ring.chmod(0o777), "others may write to its folder"),
     ],
 )

@@ -1370,7 +1370,8 @@ def test_any_other_policy_is_refused(refused, text):
 
 def test_there_is_always_room_for_one_whole_exchange(read):
     tree = with_value("client.max_response_bytes", 3000)
-    for given, room in ((1, 4000), (4000, 4000), (4001, 4001)):
+    least = 4000 + 16384 + (68 << 10)  # both bodies, and the heads
+    for given, room in ((1, least), (least, least), (least + 1, least + 1)):
         inbound = {"max_body_bytes": 1000, "max_buffered_bytes": given}
         assert read({**tree, "inbound": inbound}).room_for_bodies == room
 

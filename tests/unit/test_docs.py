@@ -189,3 +189,18 @@ def test_each_section_of_the_protocol_that_the_code_cites_exists():
     cited = {n for text in texts for found in _SECTION.findall(text) for n in found}
     assert len(cited) > 5
     assert cited - {""} <= sections
+
+
+def test_no_promise_stands_twice():
+    promises = (ROOT / "docs/promises.md").read_text("utf-8")
+    firsts = re.findall(r"^\| ([^|]+) \| `", promises, re.MULTILINE)
+    assert len(firsts) > 40
+    assert len(set(firsts)) == len(firsts)
+
+
+def test_a_release_has_each_section_once():
+    releases = (ROOT / "docs/CHANGELOG.md").read_text("utf-8").split("\n## ")[1:]
+    assert releases
+    for release in releases:
+        sections = re.findall(r"^### (.+)$", release, re.MULTILINE)
+        assert sections == sorted(set(sections))

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from gateway.errors import ExchangeError
+from gateway.errors import ExchangeError, ResponseMalformed, SignatureInvalid
 from gateway.protocol import (
     PublicKey,
     ReceivedRequest,
@@ -212,8 +212,12 @@ def test_we_verify_the_answers_that_the_vendor_signs(theirs, platform_public):
                 freshness=peer.FRESH,
             )
 
-        assert verify(body.encode()).body == body.encode()
-        with pytest.raises(ExchangeError):
+        if body.strip().startswith("{"):
+            assert verify(body.encode()).body == body.encode()
+        else:  # the signature holds; it is what it says that we do not take
+            with pytest.raises(ResponseMalformed):
+                verify(body.encode())
+        with pytest.raises(SignatureInvalid):
             verify(body.encode() + b" ")
 
 
@@ -290,5 +294,12 @@ def test_we_pass_on_the_very_answers_that_the_vendor_passes_on(
         else:
             ours.append(True)
     theirs = [result is True for result in vendor(*operations)]
-    assert dict(zip(cases, ours, strict=True)) == dict(zip(cases, theirs, strict=True))
-    assert sum(ours) == len(RESULTS) + 2
+    differ = [case for case, a, b in zip(cases, ours, theirs, strict=True) if a != b]
+    stricter = (
+        "an array",
+        "no JSON",
+        "HTML",
+        "nothing",
+    )  # a verified answer is an object
+    assert differ == [("valid", True, result) for result in stricter]
+    assert sum(theirs) == len(RESULTS) + 2

@@ -5,14 +5,17 @@ sshd does with StrictModes, every name from the root of the file system on is lo
 at, and each link is followed by hand: a folder, a link and the file must belong to
 root or to this user, and others must not be able to write to it. A folder with the
 sticky bit, such as /tmp, may be open to others: there they can replace only what is
-theirs.
+theirs. A group that has no member but the owner is not others: with a umask of 002, the
+default of several distributions, it may write to whatever its user makes.
 
 Each name is opened inside the folder that was checked before it, and the file that is
 read is the one whose owner and mode were checked: no path is looked up twice.
 """
 
 import errno
+import grp
 import os
+import pwd
 import stat
 from collections.abc import Mapping
 from enum import IntEnum
@@ -100,6 +103,38 @@ def check_folder(folder: Path, *, owner: int | None = None) -> None:
         way.close()
 
 
+def others_may_write(status: os.stat_result) -> bool:
+    """Check whether a mode lets anyone but the owner write.
+
+    That the owner's private group may is no more than that the owner may.
+    """
+    mode = status.st_mode
+    return bool(mode & stat.S_IWOTH) or (
+        bool(mode & stat.S_IWGRP) and not _is_private(status.st_gid, status.st_uid)
+    )
+
+
+def _is_private(group: int, owner: int) -> bool:
+    """Check whether a group is its owner's private one.
+
+    It has the owner's name, is the owner's primary group, and has no other member. The
+    name is asked for because a directory service need not list all users of a group.
+    Root has no private group: OpenShift runs containers of any user in group 0.
+    """
+    if owner == 0:
+        return False
+    try:
+        user, entry = pwd.getpwuid(owner), grp.getgrgid(group)
+    except KeyError:
+        return False
+    return (
+        user.pw_gid == group
+        and entry.gr_name == user.pw_name
+        and set(entry.gr_mem) <= {user.pw_name}
+        and all(each.pw_gid != group or each.pw_uid == owner for each in pwd.getpwall())
+    )
+
+
 def flaw_of(
     status: os.stat_result, others: Others, *, ours: bool, mounted: bool
 ) -> str | None:
@@ -115,7 +150,11 @@ def flaw_of(
     """
     if not ours:
         return "it belongs to another user; chown it to the gateway's user"
-    if status.st_mode & others & (_WRITE if mounted else 0o777):
+    if others is Others.MAY_NOTHING:
+        is_open = bool(status.st_mode & (_WRITE if mounted else others))
+    else:
+        is_open = others_may_write(status)
+    if is_open:
         mode = f"{status.st_mode & 0o777:04o}"
         return f"others may {others.deed} it (mode {mode}); {others.remedy} it"
     return None
@@ -219,7 +258,7 @@ class _Way:
         self.folder = entered
         self._path = self._path.parent if name == ".." else self._path / name
         status = os.fstat(entered)
-        if status.st_mode & _WRITE and not status.st_mode & stat.S_ISVTX:
+        if not status.st_mode & stat.S_ISVTX and others_may_write(status):
             msg = (
                 f"others may write to its folder {self._path} and replace it; "
                 f"chmod go-w {self._path}"

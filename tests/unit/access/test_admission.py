@@ -82,22 +82,44 @@ async def test_a_turn_that_was_given_up_before_it_came_is_passed_over():
 
 
 async def test_one_account_at_a_time_need_not_wait_for_room():
-    quota = Quota(10)
+    quota = Quota(20)
     first, second = Account(quota), Account(quota)
     first.add(15)
-    second.add(1)
+    second.add(6)
     await first.room()  # nothing is left, and still it comes to its end
     waiting = asyncio.ensure_future(second.room())
     await settle()
     first.add(5)
     await first.room()  # before those who wait for its end
-    assert (quota.taken, quota.waiting, waiting.done()) == (21, 1, False)
+    assert (quota.taken, quota.waiting, waiting.done()) == (26, 1, False)
     first.settle()  # all it asked for has come; it is still held
     await waiting
-    assert (quota.taken, quota.waiting) == (21, 0)
+    assert (quota.taken, quota.waiting) == (26, 0)
     first.keep(0)
     second.keep(0)
     assert quota.taken == 0
+
+
+async def test_what_is_held_over_the_limit_is_bounded_also_where_nobody_takes_it():
+    """Each answer that was read let the next exceed the limit, and all of them stayed."""
+    quota = Quota(10)
+    accounts = [Account(quota) for _ in range(20)]
+
+    async def read(account):
+        for _ in range(4):
+            account.add(1)
+            await account.room()
+        account.settle()
+
+    reading = {each: asyncio.ensure_future(read(each)) for each in accounts}
+    await settle()
+    while any(each.held for each in accounts):
+        untaken = [each for each in accounts if each.held and reading[each].done()]
+        assert untaken, "all wait for each other"
+        assert sum(each.held for each in untaken) <= 10 + 10 + 4
+        untaken[0].keep(0)  # somebody takes one at last
+        await settle()
+    assert (quota.taken, quota.waiting) == (0, 0)
 
 
 async def test_an_account_whose_wait_is_cancelled_is_waited_for_no_more():

@@ -240,7 +240,7 @@ def test_a_folder_that_is_not_there_is_told(log, method):
 
 
 def test_a_file_that_others_may_write_to_is_refused(written):
-    written.file.chmod(0o620)
+    written.file.chmod(0o602)
     with pytest.raises(AuditError, match="chmod 600"):
         written.writer().append(entries("f"))
 

@@ -1,13 +1,15 @@
 """Which of the requests that are not under way gives way where memory runs out."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from itertools import pairwise
 
 import pytest
 
 from gateway.access.admission import Account, Quota
 from gateway.edge.request import Arriving, Bounds, Request, read_body, too_late
 from gateway.errors import InvalidRequest, Overloaded
+from tests.property.test_memory_properties import steps_of
 
 BOUNDS = Bounds(1 << 14, 1000, 30.0, 30.0)
 
@@ -76,6 +78,51 @@ async def test_as_many_give_way_as_are_needed_and_no_more(scene):
     few = [await scene.pending("a", 20, age=20 + n) for n in range(5)]
     assert scene.arriving.make_room("b", scene.body(35))
     assert [each.gave_way for each in few] == [False, False, False, True, True]
+
+
+async def test_nobody_gives_way_where_that_is_not_enough(scene):
+    stalled = [await scene.pending("a", 20, age=20) for _ in range(3)]
+    scene.memory.add(80)  # of exchanges under way
+    assert not scene.arriving.make_room("b", scene.body(30))
+    assert not any(each.gave_way for each in stalled)
+
+
+async def test_steps_to_make_room_grow_as_those_that_give_way_do(scene):
+    scene.memory.resize(100_000)
+    counts = []
+    for number in (100, 200, 400):
+        async with AsyncExitStack() as scene.stack:
+            tiny = [await scene.pending("a", 1, age=20) for _ in range(number)]
+            large = await scene.pending("a", 90_000)
+            body = scene.body(10_000)
+            counts.append(steps_of(lambda b=body: scene.arriving.make_room("b", b)))
+            assert all(each.gave_way for each in tiny)
+            assert not large.gave_way
+            for each in (body, large.body):
+                each.lose("It is over.")
+            for each in tiny:
+                each.deadline.reschedule(None)
+    for fewer, more in pairwise(counts):
+        assert more <= 2.2 * fewer + 500
+
+
+async def test_whose_time_has_just_passed_may_give_way_and_may_be_ended(scene):
+    """Its task has not run yet: what it waits with cannot be set to another time."""
+    late = await scene.pending("a", 90, age=20)
+    late.deadline.reschedule(0)
+    seen = []
+
+    def look():
+        seen.append(late.deadline.expired())
+        seen.append(scene.arriving.make_room("b", scene.body(20)))
+        scene.arriving.end()
+        seen.append("ended")
+
+    asyncio.get_running_loop().call_soon(look)
+    with suppress(asyncio.CancelledError):
+        await asyncio.sleep(30)
+    assert seen == [True, True, "ended"]
+    assert late.gave_way
 
 
 async def test_a_request_that_waits_for_its_place_gives_way_to_another_caller(scene):

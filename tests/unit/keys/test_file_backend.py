@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import grp
 import os
 import pickle
+import pwd
 import shutil
 import socket
 import stat
@@ -31,6 +33,7 @@ from gateway.keys.backends.access import (
     Others,
     flaw_of,
     is_secret_mount,
+    others_may_write,
     read_key_file,
 )
 from gateway.keys.backends.file import KeyringFolder
@@ -47,6 +50,12 @@ partner:
 platform:
   - {version: "1", state: active, key: platform-1.pem}
 """
+
+
+@pytest.fixture(autouse=True)
+def no_private_groups(monkeypatch):
+    """Make whoever runs the tests share their groups, as root does."""
+    monkeypatch.setattr(grp, "getgrgid", {}.__getitem__)
 
 
 def private_pem(key):
@@ -408,7 +417,7 @@ def test_a_private_key_of_the_gateways_user_or_of_root_is_read(
 
 
 def at(mode):
-    return SimpleNamespace(st_mode=stat.S_IFREG | mode)
+    return SimpleNamespace(st_mode=stat.S_IFREG | mode, st_uid=1000, st_gid=1000)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o444, 0o440, 0o400])
@@ -589,6 +598,58 @@ def test_a_link_that_others_could_turn_elsewhere_is_refused(folder, tmp_path, na
 
 
 # --- who else may replace it -------------------------------------------------
+
+
+@pytest.fixture
+def private(monkeypatch):
+    """Have user 1000 with a group of its own; whoever runs the test has none."""
+    user = SimpleNamespace(pw_name="dev", pw_uid=1000, pw_gid=1000)
+    group = SimpleNamespace(gr_name="dev", gr_gid=1000, gr_mem=[])
+    facts = SimpleNamespace(user=user, group=group, users=[user])
+    monkeypatch.setattr(pwd, "getpwuid", {1000: user}.__getitem__)
+    monkeypatch.setattr(pwd, "getpwall", lambda: facts.users)
+    monkeypatch.setattr(grp, "getgrgid", {1000: group}.__getitem__)
+    return facts
+
+
+def owned(mode, uid=1000, gid=1000):
+    return SimpleNamespace(st_mode=stat.S_IFREG | mode, st_uid=uid, st_gid=gid)
+
+
+def test_the_owners_private_group_may_write_and_nobody_else(private):
+    assert not others_may_write(owned(0o664))
+    assert others_may_write(owned(0o666))
+    assert not others_may_write(owned(0o644, gid=7))
+
+
+def test_its_private_group_may_not_touch_a_secret(private):
+    assert not flaw_of(owned(0o664), Others.MAY_READ, ours=True, mounted=False)
+    for mode in (0o660, 0o640, 0o620):
+        for mounted in (False, mode != 0o640):
+            assert flaw_of(owned(mode), Others.MAY_NOTHING, ours=True, mounted=mounted)
+
+
+GROUPS_OF_OTHERS = {
+    "another member": lambda it: it.group.gr_mem.append("eve"),
+    "another whose primary group it is": lambda it: it.users.append(
+        SimpleNamespace(pw_name="eve", pw_uid=1001, pw_gid=1000)
+    ),
+    "a name that is not the user's": lambda it: setattr(it.group, "gr_name", "staff"),
+    "another primary group of the owner": lambda it: setattr(it.user, "pw_gid", 7),
+}
+
+
+@pytest.mark.parametrize("spoil", GROUPS_OF_OTHERS.values(), ids=GROUPS_OF_OTHERS)
+def test_a_group_that_others_may_be_in_is_not_private(private, spoil):
+    private.group.gr_mem.append("dev")
+    assert not others_may_write(owned(0o664))
+    spoil(private)
+    assert others_may_write(owned(0o664))
+
+
+@pytest.mark.parametrize(("uid", "gid"), [(0, 0), (1000, 7), (7, 1000)])
+def test_neither_roots_group_nor_an_unknown_one_is_private(private, uid, gid):
+    assert others_may_write(owned(0o664, uid, gid))
 
 
 def world(folder):

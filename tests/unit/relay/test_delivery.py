@@ -160,8 +160,27 @@ async def test_a_deadline_that_has_passed_already_sends_nothing(scene):
     with pytest.raises(Overloaded) as caught:
         await scene.exchange(Call(peer.TARGET, b"{}", deadline=0.2))
     assert caught.value.outcome is Outcome.NOT_SENT
+    assert "the caller's own (Gateway-Timeout), which left 0.0 s" in caught.value.detail
     assert scene.upstream.sent == []
     assert scene.record.attempts == 0
+
+
+@pytest.mark.parametrize(
+    ("deadline", "words"),
+    [
+        (3.04, "The deadline is the caller's own (Gateway-Timeout), which left 2.8 s."),
+        (300.0, "The deadline is the route's (routes[].timeout_s), 7.5 s."),
+        (None, "The deadline is the route's (routes[].timeout_s), 7.5 s."),
+    ],
+)
+@pytest.mark.parametrize("kind", [UpstreamTimeout, UpstreamUnavailable])
+async def test_whose_deadline_it_was_is_told_in_rounded_seconds(
+    scene, deadline, words, kind
+):
+    scene.upstream.answer = kind("Not in time.", at_deadline=True)
+    with pytest.raises(kind) as caught:
+        await scene.exchange(Call(peer.TARGET, b"{}", deadline=deadline))
+    assert caught.value.detail == f"Not in time. {words}"
 
 
 async def test_an_open_breaker_ends_it_at_once(scene):

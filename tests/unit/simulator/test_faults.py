@@ -65,10 +65,8 @@ class Partner:
     def _plain(self, response):
         if response.encrypt is None:
             return response.body
-        field = read_encryption(response)
-        if field.key_version != "1":
-            raise errors.KeyVersionUnknown("")
-        return decrypt(response, unwrap(self.key, field.wrapped_key))
+        wrapped_key = read_encryption(response).wrapped_key
+        return decrypt(response, unwrap(self.key, wrapped_key))
 
     def _request(self, encrypted, target, members):
         self.sent += 1
