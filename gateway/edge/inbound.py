@@ -192,14 +192,19 @@ class Inbound:
                 request, response, service.bounds.write_timeout_s
             )
         finally:
-            exchange.account.keep(0)
-            self._admission.leave(exchange.place)
-            self.requests -= 1
-            if not self.requests:
-                self._ended.set()
+            self._end(exchange)
             if response is None:  # cut off, because the gateway ends
                 self._cut_off(record, exchange)
             self._observer(record)
+
+    def _end(self, exchange: _Exchange) -> None:
+        """Hold nothing for a request any more."""
+        exchange.account.keep(0)
+        self.arriving.under_way.pop(exchange.account, None)
+        self._admission.leave(exchange.place)
+        self.requests -= 1
+        if not self.requests:
+            self._ended.set()
 
     def _cut_off(self, record: ExchangeRecord, exchange: _Exchange) -> None:
         _failed(exchange.attempts.told(asyncio.CancelledError()), record)
@@ -238,6 +243,7 @@ class Inbound:
             place = await self._enter(request, service.bounds, record, deadline)
         exchange.place = place[:1]
         self.in_flight += 1
+        self.arriving.under_way[exchange.account] = record.caller, request.body
         try:
             body = request.body.whole()
             self._reserve()
