@@ -87,7 +87,8 @@ def _kept(*links: Link) -> dict[int, str]:
 def _tell(report: Report, log: str) -> None:
     for note in report.notes:
         print(f"note: {note}")
-    good = f"{report.lines} lines hold, {report.checkpoints} of them checkpoints"
+    lines = "1 line holds" if report.lines == 1 else f"{report.lines} lines hold"
+    good = f"{lines}, {report.checkpoints} of them checkpoints"
     if report.fault is None:
         print(f"{log}: {good}; the last is\n{report.last}")
         return

@@ -198,7 +198,7 @@ class Inbound:
             self._observer(record)
 
     def _end(self, exchange: _Exchange) -> None:
-        """Hold nothing for a request any more, and no place."""
+        """Hold nothing for a request any more."""
         exchange.account.keep(0)
         self.arriving.under_way.pop(exchange.account, None)
         self._admission.leave(exchange.place)

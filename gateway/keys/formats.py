@@ -189,7 +189,10 @@ def _der(data: bytes, labels: set[bytes], wanted: str) -> bytes:
 
 def _what_else(label: bytes, wanted: str) -> str:
     if b"CERTIFICATE" in label:
-        return "it is a certificate; take its key out: openssl x509 -pubkey -noout"
+        return (
+            "it is a certificate; take its key out: "
+            "openssl x509 -pubkey -noout -in FILE > KEY.pem"
+        )
     if label in _PRIVATE_LABELS | _PUBLIC_LABELS:
         other = "public" if wanted == "private" else "private"
         return f"it is a {other} key; a {wanted} key belongs here"

@@ -251,8 +251,8 @@ def test_a_pair_that_cannot_be_made_in_the_token_changes_nothing(place, hsm, sec
         ((hsm.uri("first"),), 1, "a key of that label and id already"),
         ((uri, "--passphrase", f"file:{secret}"), 2, "--in makes none"),
         ((uri.replace("token=ours", "token=theirs"),), 1, "out of reach"),
-        (("file:a.pem",), 1, "no pair is made in file:"),
-        (("vault:ours",), 1, "a private key may not live in vault:"),
+        (("file:a.pem",), 1, "no pair can be made at a file: location"),
+        (("vault:ours",), 1, "no private key may be at a vault: location"),
     ):
         told = place.gateway("keys", "generate", "--in", *arguments)
         assert told.returncode == status
@@ -292,7 +292,7 @@ def tokens_alone(place):
     return place
 
 
-REFUSED = "a private key may not live in file: here; keys.homes of the configuration"
+REFUSED = "no private key may be at a file: location: keys.homes of the configuration"
 
 
 def test_no_key_gets_into_a_file_where_tokens_alone_are_allowed(

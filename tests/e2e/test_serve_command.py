@@ -192,7 +192,7 @@ def test_a_ring_with_a_key_where_none_may_live_is_not_served(workplace):
     with simulator(workplace), serving(workplace) as serve:
         status, ready = get(f"{serve.admin}/readyz")
         assert status == 503
-        assert "a private key may not live in file: here" in ready["reasons"][0]
+        assert "no private key may be at a file: location" in ready["reasons"][0]
         assert post(serve.inbound)[0] == 503
 
 

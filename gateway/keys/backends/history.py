@@ -65,8 +65,12 @@ def recall(folder: Path, present: Manifest, generation: int | None = None) -> Ma
     wanted = there[-1] if generation is None and there else generation
     if wanted not in there:
         kept = ", ".join(map(str, there)) or "none"
-        named = "no earlier one" if wanted is None else f"not {wanted}"
-        msg = f"{folder}: {named} is kept; kept are: {kept}"
+        msg = f"{folder}: generation {wanted} is not kept; kept are: {kept}"
+        if wanted is None:
+            msg = (
+                f"{folder}: no earlier ring is kept: it was never changed here, or was "
+                "copied without its .history"
+            )
         raise KeyringError(msg)
     earlier = manifests.load_file(folder / FOLDER / f"{wanted}.yaml").value
     if generation is None:

@@ -51,7 +51,10 @@ class Homes:
         """
         home = self._home(place)
         if not isinstance(home, KeyMaker):
-            msg = f"no pair is made in {scheme_of(place.key)}: here"
+            msg = (
+                f"no pair can be made at a {scheme_of(place.key)}: location; name a "
+                "token by its pkcs11: URI"
+            )
             raise KeyringError(msg)
         return home.generate(place, bits)
 
@@ -63,9 +66,10 @@ class Homes:
         """
         if (scheme := scheme_of(key)) not in self._allowed:
             allowed = " and ".join(f"{each}:" for each in self._allowed)
+            rule = f"allows only {allowed}" if allowed else "cannot be read"
             msg = (
-                f"a private key may not live in {scheme}: here; keys.homes of the "
-                f"configuration allows {allowed}"
+                f"no private key may be at a {scheme}: location: keys.homes of the "
+                f"configuration {rule}"
             )
             raise KeyringError(msg)
 

@@ -247,7 +247,7 @@ PRIVATE = {
     ),
     "a certificate": (
         certificate,
-        "it is a certificate; take its key out: openssl x509 -pubkey -noout",
+        "it is a certificate; take its key out: openssl x509 -pubkey -noout -in FILE > KEY.pem",
     ),
     "a public key": (public, "it is a public key; a private key belongs here"),
     "a PKCS#1 public key": (
@@ -299,7 +299,7 @@ PUBLIC = {
     ),
     "a certificate": (
         certificate,
-        "it is a certificate; take its key out: openssl x509 -pubkey -noout",
+        "it is a certificate; take its key out: openssl x509 -pubkey -noout -in FILE > KEY.pem",
     ),
     "a private key": (private, "it is a private key; a public key belongs here"),
     "a PKCS#1 private key": (
