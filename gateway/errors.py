@@ -271,10 +271,12 @@ class ResponseStale(UntrustedAnswer):
     """Response-Time is too far from our clock, or the answer is an earlier one.
 
     `skew_s`: by how much that time is ahead of our clock.
+    `signature`: the answer's, verified; empty where nobody asks for it.
     """
 
     code = "response_stale"
     title = "The answer is not of this moment"
+    signature = b""
 
     def __init__(self, detail: str, skew_s: float) -> None:
         super().__init__(detail)

@@ -12,9 +12,9 @@ from typing import Final
 
 from gateway.errors import Forbidden
 
-_OTHERS: Final = frozenset({"cross-site", "same-site"})
-"""What a browser says of a page of another origin; one of another port of this machine
-is of the same site, and may be anybody's."""
+_OWN: Final = frozenset({"none", "same-origin"})
+"""What a browser says of its user and of a page of ours. One of another port of this
+machine is of the same site, and may be anybody's."""
 
 
 def check_host(host: str, names: frozenset[str], local: str, setting: str) -> None:
@@ -33,7 +33,7 @@ def check_host(host: str, names: frozenset[str], local: str, setting: str) -> No
     if _is_loopback(host) or host in names:
         return
     address = _address(host)
-    if address is None or address != _address(local):
+    if address is None or address != _address(local.partition("%")[0]):  # its zone
         msg = (
             "Host names neither this machine nor the address that was called, as if a "
             "web page had led its browser here. If programs call the gateway by this "
@@ -54,7 +54,7 @@ def check_page(origin: str, origins: Sequence[str], sites: Sequence[str]) -> Non
         Forbidden: one did.
     """
     is_own = all(each.lower() == origin for each in origins)
-    if not (is_own and _OTHERS.isdisjoint(sites)):
+    if not (is_own and _OWN.issuperset(sites)):
         msg = (
             "A web page of another origin sent this (Origin, Sec-Fetch-Site): none may "
             "call a gateway that has no callers."
@@ -71,7 +71,7 @@ def _is_loopback(host: str) -> bool:
 def _address(host: str) -> IPv4Address | IPv6Address | None:
     """Return the address that a host is, an IPv4 one also where it is written as IPv6."""
     try:
-        address = ip_address(host.strip("[]").partition("%")[0])
+        address = ip_address(host.strip("[]"))
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None

@@ -86,6 +86,25 @@ class _Names:
         return self._drawn.pop()
 
 
+class _Exchange:
+    """What a request has until its caller has taken the answer.
+
+    Attributes:
+        started: the monotonic second at which its head had come.
+        account: the bytes that are held for it beside the request.
+        attempts: what was sent to AlipayHK.
+        place: the caller's own.
+    """
+
+    __slots__ = ("account", "attempts", "place", "started")
+
+    def __init__(self, started: float, account: Account) -> None:
+        self.started = started
+        self.account = account
+        self.attempts = Attempts()
+        self.place: Place = ()
+
+
 class Inbound:
     """The handler of the inbound listener.
 
@@ -153,49 +172,44 @@ class Inbound:
     async def handle(self, request: Request) -> None:
         """Answer one request. Never raises for what a caller or AlipayHK did."""
         record = ExchangeRecord(self._exchange_id(request))
-        started = self._clock.monotonic()
         service = self._service
-        attempts = Attempts()
+        exchange = _Exchange(self._clock.monotonic(), Account(self._memory))
         response: Response | None = None
         self.requests += 1
-        account = Account(self._memory)
         try:
             try:
-                response = await self._serve(
-                    service,
-                    request,
-                    record,
-                    started=started,
-                    account=account,
-                    attempts=attempts,
-                )
+                response = await self._serve(service, request, record, exchange)
             except Exception as error:  # noqa: BLE001 - the last resort: fail closed
                 record.peer = request.wire.peer
-                response = _problem_of(error, record, attempts)
-            record.seconds = self._clock.monotonic() - started
+                response = _problem_of(error, record, exchange.attempts)
+            record.seconds = self._clock.monotonic() - exchange.started
             if self.draining:
                 response.closes = True
             request.body.drop()
-            account.keep(len(response.body))
+            exchange.account.keep(len(response.body))
             record.delivered = False
             record.delivered = await request.wire.deliver(
                 request, response, service.bounds.write_timeout_s
             )
         finally:
-            account.keep(0)
-            self.requests -= 1
-            if not self.requests:
-                self._ended.set()
+            self._end(exchange)
             if response is None:  # cut off, because the gateway ends
-                self._cut_off(record, attempts, started)
+                self._cut_off(record, exchange)
             self._observer(record)
 
-    def _cut_off(
-        self, record: ExchangeRecord, attempts: Attempts, started: float
-    ) -> None:
-        _failed(attempts.told(asyncio.CancelledError()), record)
+    def _end(self, exchange: _Exchange) -> None:
+        """Hold nothing for a request any more."""
+        exchange.account.keep(0)
+        self.arriving.under_way.pop(exchange.account, None)
+        self._admission.leave(exchange.place)
+        self.requests -= 1
+        if not self.requests:
+            self._ended.set()
+
+    def _cut_off(self, record: ExchangeRecord, exchange: _Exchange) -> None:
+        _failed(exchange.attempts.told(asyncio.CancelledError()), record)
         record.delivered = False
-        record.seconds = self._clock.monotonic() - started
+        record.seconds = self._clock.monotonic() - exchange.started
 
     def refuse(self, cause: NotHttp) -> Response:
         """Answer what was not HTTP at all."""
@@ -213,28 +227,35 @@ class Inbound:
         service: Service,
         request: Request,
         record: ExchangeRecord,
-        *,
-        started: float,
-        account: Account,
-        attempts: Attempts,
+        exchange: _Exchange,
     ) -> Response:
-        """Find out who calls what; then read it, and carry out the exchange."""
+        """Find out who calls what; then read it, and carry out the exchange.
+
+        The caller's own place is kept until it has taken the answer: else one with few
+        places could have any number of answers held that it does not read.
+        """
         head, route = _admitted(service, request, record)
-        deadline = None if head.timeout_s is None else started + head.timeout_s
+        deadline = None
+        if head.timeout_s is not None:
+            deadline = exchange.started + head.timeout_s
         place = self._enter_now(request, service.bounds, record)
         if place is None:
             place = await self._enter(request, service.bounds, record, deadline)
+        exchange.place = place[:1]
         self.in_flight += 1
+        self.arriving.under_way[exchange.account] = record.caller, request.body
         try:
             body = request.body.whole()
             self._reserve()
             if self._digests:
                 record.request_sha256 = hashlib.sha256(body).hexdigest()
-            call = Call(head.target, body, head.encrypt, deadline, account)
-            answer = await service.relay.exchange(route, call, record, attempts)
+            call = Call(head.target, body, head.encrypt, deadline, exchange.account)
+            answer = await service.relay.exchange(
+                route, call, record, exchange.attempts
+            )
         finally:
             self.in_flight -= 1
-            self._admission.leave(place)
+            self._admission.leave(place[1:])
         if self._digests:
             record.response_sha256 = hashlib.sha256(answer.body).hexdigest()
         return _passed_on(answer, record)

@@ -7,11 +7,11 @@ credential. Most of them are not kept.
 
 import asyncio
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from heapq import heapify, heapreplace
+from heapq import heapify, heappop, heapreplace
 from typing import Final, NamedTuple, Protocol
 
 from gateway.access.admission import Account, Quota
@@ -317,19 +317,22 @@ class Pending:
 class Arriving:
     """The requests that are not under way yet, and which of them gives way.
 
-    Where memory runs out, the caller that holds most of it with such requests loses the
-    slowest of them. So a caller whose bodies never end, or fill whatever is left, takes
-    memory from itself and not from the others.
+    Where memory runs out, of those who have such requests the caller that holds most loses
+    the slowest of them. So a caller whose bodies never end, or fill whatever is left, takes
+    memory from itself and not from the others, also where its exchanges hold the rest.
 
     Args:
         memory: what bodies are counted in.
 
     Attributes:
         over: whether no body is waited for any more.
+        under_way: of each exchange that has its place, by its account: the caller, and
+            the body of the request.
     """
 
     def __init__(self, memory: Quota) -> None:
         self.over = False
+        self.under_way: dict[Account, tuple[str, Body]] = {}
         self._memory = memory
         self._pending: set[Pending] = set()
 
@@ -367,6 +370,8 @@ class Arriving:
     def make_room(self, caller: str, body: Body) -> bool:
         """Have others give way, if that makes room. Return whether there is.
 
+        Nobody gives way where that would not be enough.
+
         Args:
             caller: who sends it.
             body: what has just come, counted already.
@@ -383,33 +388,47 @@ class Arriving:
 
     def _giving_way(self, caller: str, body: Body, now: float) -> list[Pending]:
         """Return who gives way for a body; nobody where that is not enough."""
-        held = Counter({caller: body.size})
-        slow: defaultdict[str, list[Pending]] = defaultdict(list)
-        for each in self._pending:
-            if each.body is not body:
-                held[each.caller] += each.body.size
-            if each.caller != caller or (
-                not each.body.is_whole and now - each.began > _YOUNG_S
-            ):
-                slow[each.caller].append(each)
-        greedy = [(-size, name != caller, name) for name, size in held.items()]
+        slow = self._slow(caller, now)
+        held = self._held(caller, body)
+        greedy = [(-held[name], name != caller, name) for name in slow]
         heapify(greedy)
-        ordered: set[str] = set()
         found: list[Pending] = []
         missing = self._memory.excess
         while missing > 0:
             size, is_other, name = greedy[0]
             theirs = slow[name]
-            if name not in ordered:
-                ordered.add(name)
-                theirs.sort(key=lambda each: each.rate(now), reverse=True)
-            if not theirs or theirs[-1].body is body:
+            if is_other and not theirs:  # all else that it holds is under way
+                heappop(greedy)
+            elif not theirs or theirs[-1].body is body:
                 return []
-            slowest = theirs.pop()
-            found.append(slowest)
-            missing -= slowest.body.size
-            heapreplace(greedy, (size + slowest.body.size, is_other, name))
+            else:
+                slowest = theirs.pop()
+                found.append(slowest)
+                missing -= slowest.body.size
+                heapreplace(greedy, (size + slowest.body.size, is_other, name))
         return found
+
+    def _slow(self, caller: str, now: float) -> dict[str, list[Pending]]:
+        """Return who may give way to a caller, by who sends it, the slowest last."""
+        slow: dict[str, list[Pending]] = {caller: []}
+        for each in self._pending:
+            if each.caller != caller or (
+                not each.body.is_whole and now - each.began > _YOUNG_S
+            ):
+                slow.setdefault(each.caller, []).append(each)
+        for theirs in slow.values():
+            theirs.sort(key=lambda each: each.rate(now), reverse=True)
+        return slow
+
+    def _held(self, caller: str, body: Body) -> Counter[str]:
+        """Return how much memory each caller holds, exchanges under way included."""
+        held = Counter({caller: body.size})
+        for each in self._pending:
+            if each.body is not body:
+                held[each.caller] += each.body.size
+        for account, (name, sent) in self.under_way.items():
+            held[name] += account.held + sent.size
+        return held
 
 
 def credentials_of(request: Request) -> Credentials:

@@ -27,6 +27,7 @@ from gateway.errors import (
     InvalidRequest,
     KeyVersionUnknown,
     ResponseMalformed,
+    ResponseStale,
     SignatureInvalid,
     SignatureMissing,
 )
@@ -104,7 +105,11 @@ def verify_response(
     except ValueError as error:
         msg = f"Response-Time cannot be read: {error}."
         raise ResponseMalformed(msg) from None
-    freshness.check(time)
+    try:
+        freshness.check(time)
+    except ResponseStale as error:
+        error.signature = raw
+        raise
     result = None
     if encrypt is None:
         result = _plain_result(received, encrypted_request=sent.encryption is not None)

@@ -158,6 +158,7 @@ class Relay:
         except ResponseStale as error:
             record.clock_skew_s = error.skew_s
             if abs(error.skew_s) <= client.clock_tolerance.total_seconds():
+                replays.refuse(error.signature)
                 replays.learn(now.timestamp() + error.skew_s, delivery.received_at)
             raise
         if isinstance(response, VerifiedResponse):

@@ -10,7 +10,8 @@ and send it to a later request for the same target. Two rules find that.
   before the sending plus that lead, less the second to which it is written.
 * A signature that was accepted is not accepted again for a request that was sent over a
   second later. RSA PKCS#1 v1.5 gives equal answers of one second equal signatures, and
-  busy traffic has many of them, so the time runs from the last one.
+  busy traffic has many of them, so the time runs from the last one. One that was refused
+  for its time is never accepted: it taught a lead by which its time would do.
 
 Our own clock has no part in it: it may be set meanwhile. Where AlipayHK's goes back by
 more than `MARGIN_S`, one answer is refused, and teaches the new lead; equal answers of
@@ -29,7 +30,7 @@ _SAME_S: Final = 1.1
 """A second for the resolution, a tenth for AlipayHK's machines among themselves."""
 
 _MOST: Final = 8192
-"""Signatures: the last 8,192 to 16,384 accepted ones are remembered, in about 3 MB. At
+"""Signatures: the last 8,192 to 16,384 verified ones are remembered, in about 3 MB. At
 1,000 answers a second that is 8 s and more; behind `MARGIN_S`, the times tell."""
 
 _ID_BYTES: Final = 16
@@ -83,7 +84,14 @@ class ReplayGuard:
         last = self._seen.get(name, self._seen_before.get(name))
         if last is not None and sent >= last + _SAME_S:
             return False
+        self._remember(name, received)
+        return True
+
+    def refuse(self, signature: bytes) -> None:
+        """Never admit this signature, as long as it is remembered."""
+        self._remember(signature[:_ID_BYTES], -_NEVER)
+
+    def _remember(self, name: bytes, received: float) -> None:
         if len(self._seen) >= _MOST:
             self._seen_before, self._seen = self._seen, {}
         self._seen[name] = received
-        return True

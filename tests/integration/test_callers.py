@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import json
 import re
+import socket
 from datetime import timedelta
 
 import pytest
@@ -519,3 +521,31 @@ async def test_a_caller_whose_bodies_never_end_takes_no_room_from_another(run_ho
         assert await house.metric("gateway_buffered_bytes") <= 10 * most + 200_000
         for _, writer in lines:
             writer.close()
+
+
+async def test_a_caller_that_reads_no_answer_has_no_more_of_them_held_than_its_places(
+    run_house,
+):
+    """It has one place; the answer that it does not take keeps it."""
+    callers = [entry(max_concurrent=1), entry("payments", OTHER)]
+    size = 4 << 20
+    async with run_house(
+        callers=callers, routes=ROUTES, inbound={"queue_timeout_s": 0}
+    ) as house:
+        big = json.dumps(json.loads(peer.SUCCESS) | {"x": "x" * size}).encode()
+        house.wallet.answer = lambda request: house.wallet.signed(request, big)
+        line = socket.socket()
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(0)
+        loop = asyncio.get_running_loop()
+        with line:
+            await loop.sock_connect(line, ("127.0.0.1", house.caller.port))
+            await loop.sock_sendall(line, begun(TOKEN, 8, 0) + b'"}')
+            await house.seen_metric("gateway_buffered_bytes", size, within=8192)
+            house.wallet.answer = house.wallet.success
+            got = await house.caller.known_by(TOKEN).post()
+            assert (got.status, got.code) == (503, "overloaded")
+            assert "callers[].max_concurrent" in got.problem["detail"]
+            assert (await house.caller.known_by(OTHER).post()).status == 200
+        await house.seen_metric("gateway_buffered_bytes", 0)
+        assert (await house.caller.known_by(TOKEN).post()).status == 200

@@ -20,6 +20,8 @@ FOREIGN = (
     "192.0.2.1:{}",
     "gateway",
     "2130706433",
+    "127.0.0.1%2e.evil.example",
+    "127.0.0.1%25lo:{}",
 )
 
 
@@ -74,6 +76,9 @@ async def test_who_was_led_here_by_another_name_is_not(plain_house, host):
         ["Origin:"],
         ["Sec-Fetch-Site: cross-site"],
         ["Sec-Fetch-Site: same-site"],
+        ["Sec-Fetch-Site: Cross-Site"],
+        ["Sec-Fetch-Site: same-origin, cross-site"],
+        ["Sec-Fetch-Site:"],
         ["Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"],
         ["Origin: http://localhost:{}", "Sec-Fetch-Site: cross-site"],
     ],

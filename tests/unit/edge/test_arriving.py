@@ -140,6 +140,24 @@ async def test_the_caller_that_holds_most_gets_nothing_of_others(scene):
     assert scene.memory.taken == 90
 
 
+@pytest.mark.parametrize("made_of_it", [0, 40])
+async def test_what_a_callers_exchanges_hold_is_its_own_too(scene, made_of_it):
+    exchange, sent = Account(scene.memory), scene.body(70 - made_of_it, whole=True)
+    exchange.add(made_of_it)
+    scene.arriving.under_way[exchange] = "a", sent
+    theirs = await scene.pending("b", 25)
+    assert not scene.arriving.make_room("a", scene.body(10))
+    assert not theirs.gave_way
+
+
+async def test_nobody_gives_way_in_vain(scene):
+    Account(scene.memory).add(95)
+    theirs = [await scene.pending(caller, 20) for caller in "bc"]
+    assert not scene.arriving.make_room("a", scene.body(10))
+    assert not any(each.gave_way for each in theirs)
+    assert scene.memory.taken == 145
+
+
 async def test_among_its_own_a_stalled_body_gives_way_and_a_young_or_whole_one_does_not(
     scene,
 ):

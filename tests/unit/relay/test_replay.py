@@ -158,6 +158,20 @@ async def test_an_answer_to_an_earlier_request_is_stale(scene, guard, lead):
     assert scene.record.clock_skew_s == lead - 8
 
 
+async def test_what_was_refused_for_its_time_is_refused_for_ever(scene, guard):
+    """It taught how far AlipayHK's clock may be behind: that must not let it in."""
+    answered(scene)
+    kept = scene.upstream.answer  # held back on the way, and never seen
+    passes(scene, 8)
+    answered(scene)
+    await scene.exchange(PLAIN, replays=guard)
+    scene.upstream.answer = kept
+    for seconds in (8, 0, 0.5, 2, 60):
+        passes(scene, seconds)
+        with pytest.raises(ResponseStale):
+            await scene.exchange(PLAIN, replays=guard)
+
+
 async def test_an_answer_that_was_accepted_before_is_stale(scene, guard):
     answered(scene)
     await scene.exchange(PLAIN, replays=guard)
