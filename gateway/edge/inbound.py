@@ -36,6 +36,7 @@ from gateway.errors import (
     InvalidRequest,
     MethodNotAllowed,
     ResponseMalformed,
+    Unauthenticated,
 )
 from gateway.events import ExchangeRecord, Observer
 from gateway.protocol import Headers
@@ -372,8 +373,9 @@ def _problem_of(
     if told is not error:
         record.error = _place_of(error)
     response = _failed(told, record)
-    # Whoever sent it may see its end, and what is behind, elsewhere.
-    response.closes = isinstance(error, InvalidRequest)
+    # Whoever sent what is invalid may see its end, and what is behind, elsewhere. A
+    # stranger has nothing more of what it sends held, or read.
+    response.closes = isinstance(error, InvalidRequest | Unauthenticated)
     return response
 
 

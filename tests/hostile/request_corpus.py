@@ -1089,7 +1089,7 @@ HEADERS = {
         "Range": "bytes=0-1",
         "If-None-Match": "*",
         "Max-Forwards": "0",
-        "Sec-Fetch-Site": "canary",
+        "Sec-Fetch-Site": "none",
     }.items()
 } | {
     "Connection that names the length": accepted(length("Connection: Content-Length")),
