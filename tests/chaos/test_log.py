@@ -60,7 +60,7 @@ async def test_a_full_disk_stops_no_traffic(served, wallet):
     (event,) = served.seen("log_failed")
     assert (event["stream"], event["level"]) == ("stdout", "error")
     assert event["reason"] == "No space left on device"
-    got = await served.admin.raw(b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n")
+    got = await served.admin.raw(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
     (warning,) = json.loads(got.body)["warnings"]
     assert "standard output cannot be written" in warning
     assert "No space left on device" in warning

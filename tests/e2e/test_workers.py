@@ -624,7 +624,7 @@ async def test_all_workers_draw_the_same_lots(crew, settings, stranger, other_ke
     for number in range(24):
         for reader, writer in kept:
             writer.write(
-                f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n"
+                f"POST {peer.TARGET} HTTP/1.1\r\nHost: localhost\r\n"
                 f"Gateway-Exchange-Id: lot-{number}\r\n"
                 f"Content-Length: {len(CONTENT)}\r\n\r\n".encode()
                 + CONTENT
@@ -735,7 +735,7 @@ async def test_tools_show_which_worker_a_process_is_and_metrics_what_it_takes(
     assert f'python="{platform.python_version()}"' in line
 
 
-PAGE = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+PAGE = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
 async def test_answers_that_are_useless_are_told_of_all_workers_together(
