@@ -51,7 +51,7 @@ anything = st.text(st.characters(exclude_categories=()))
 
 ascii_text = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))
 labels = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
-client_ids = st.from_regex(r"[\x21-\x7e]{1,40}", fullmatch=True)
+client_ids = st.from_regex(r"[!#%&(-_a-~]{1,40}", fullmatch=True)
 pieces = st.lists(
     st.from_regex(r"[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-F]{2}|/[a-z]", fullmatch=True),
     max_size=20,

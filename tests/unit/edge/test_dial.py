@@ -399,7 +399,12 @@ async def test_a_client_certificate_that_is_wanted_is_told(
         call = calling(f"https://localhost:{port}", trusting, resolver=Names("127.1"))
         upstream = HttpUpstream(call, max_response_bytes=1000)
         with pytest.raises((UpstreamUnavailable, UpstreamDisconnected)) as caught:
-            await upstream.send(peer.sent_request(), timeout_s=20, memory=UNCOUNTED)
+            await upstream.send(
+                peer.sent_request(),
+                timeout_s=20,
+                memory=UNCOUNTED,
+                on_write=lambda: None,
+            )
         upstream.close()
         listening.shutdown(socket.SHUT_RDWR)
         await server

@@ -81,7 +81,9 @@ async def test_an_answer_is_read_although_the_rest_could_not_be_written(
 ):
     with reaching(ANSWER, scheme, tmp_path) as upstream:
         for _ in range(TIMES):
-            answer = await upstream.send(request(size), timeout_s=20, memory=UNCOUNTED)
+            answer = await upstream.send(
+                request(size), timeout_s=20, memory=UNCOUNTED, on_write=lambda: None
+            )
             assert (answer.status, answer.body) == (413, b"{}")
 
 
@@ -90,5 +92,10 @@ async def test_half_an_answer_is_none(tmp_path, scheme):
     with reaching(ANSWER[:-1], scheme, tmp_path) as upstream:
         for _ in range(TIMES):
             with pytest.raises(UpstreamDisconnected):
-                await upstream.send(request(1 << 20), timeout_s=20, memory=UNCOUNTED)
+                await upstream.send(
+                    request(1 << 20),
+                    timeout_s=20,
+                    memory=UNCOUNTED,
+                    on_write=lambda: None,
+                )
             await asyncio.sleep(0)
