@@ -12,7 +12,7 @@ from rich.text import Text
 from gateway.cli._rotation_service import A_SECOND, Calls
 from gateway.cli._rotation_watch import Fields, Readiness
 
-_NOT_SHOWN: Final = {"time", "event", "client", "fingerprint", "consequence"}
+_NOT_SHOWN: Final = {"time", "event", "level", "client", "fingerprint", "consequence"}
 _OF_EXCHANGE: Final = (
     *("encrypted", "code", "attempts", "canary", "canary_attempts"),
     *("key_version", "verified_by"),

@@ -24,7 +24,7 @@ from gateway.audit.verification import verify
 from gateway.errors import SetupError
 from gateway.plant import ENTROPY
 from tests import peer
-from tests.integration.caller import Caller, read_answer
+from tests.integration.caller import Caller
 from tests.integration.conftest import change, write_private
 from tests.integration.test_callers import TOKEN, entry
 from tests.integration.test_secrets import key_material
@@ -368,13 +368,10 @@ async def strangers(house, over):
     """Ask without a token, again and again, and now and then in no HTTP at all."""
     request = f"POST {peer.TARGET} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
     while not over.is_set():
-        reader, writer = await house.caller.connect()
         for _ in range(20):
-            writer.write(request)
-            assert (await read_answer(reader)).status == 401
-        writer.write(b"nonsense\r\n\r\n")
-        assert (await read_answer(reader)).status in (400, 405)
-        writer.close()
+            assert (await house.caller.raw(request)).status == 401
+        got = await house.caller.raw(b"nonsense\r\n\r\n")
+        assert got.status in (400, 405)
 
 
 def series(code):

@@ -238,7 +238,7 @@ while told < 3:
 def test_processes_that_share_refusals_try_a_wrong_pin_once(softhsm):
     """Also under another name of the same token, and at the same moment."""
     softhsm.pin.write_text("0000")
-    memory = Memory.new()
+    memory = Memory.new(os.urandom)
     uris = [
         softhsm.uri("first"),
         softhsm.uri("first", manufacturer="SoftHSM%20project"),
