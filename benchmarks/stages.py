@@ -54,6 +54,7 @@ from gateway.protocol.outgoing import check_target
 from gateway.protocol.signature import base_of, matches
 from gateway.relay.breaker import Breaker, BreakerSettings
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
 from gateway.relay.ports import Memory
 from gateway.relay.routes import Call, Client, Route
 
@@ -116,7 +117,7 @@ def stages(keys: Keys, size: int, log: TextIO, *, encrypted: bool) -> list[Stage
     upstream = Canned(received)
     client = Client("hk", CLIENT_ID, Rings(ring), upstream, breaker=breaker)
     route = Route(TARGET, client)
-    relay = Relay(CLOCK, ENTROPY)
+    relay = Relay(CLOCK, ENTROPY, Lots(bytes(32)))
     call = Call(TARGET, body, encrypted)
     now = CLOCK.now()
 

@@ -42,6 +42,7 @@ from gateway.plant import CLOCK, ENTROPY
 from gateway.protocol import PublicKey
 from gateway.relay.breaker import Breaker, BreakerSettings
 from gateway.relay.exchange import Relay
+from gateway.relay.lots import Lots
 from gateway.relay.routes import Client, Route, Routes
 
 CALLERS = 32
@@ -80,7 +81,7 @@ class Dial:
     """Makes connections to an AlipayHK in memory, which has one answer."""
 
     answer: bytes
-    netloc: str = "127.0.0.1:8089"
+    host: str = "127.0.0.1:8089"
 
     async def __call__(self) -> Outbound:
         loop = asyncio.get_running_loop()
@@ -145,7 +146,7 @@ class Whole:
         )
         bounds = Bounds(1 << 14, 1 << 20, 10.0, 10.0)
         inbound = Inbound(
-            Service(policy, Relay(CLOCK, ENTROPY), bounds),
+            Service(policy, Relay(CLOCK, ENTROPY, Lots(bytes(32))), bounds),
             Admission(Limits(512)),
             memory,
             observer=Telemetry(log, log),
