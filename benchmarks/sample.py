@@ -32,7 +32,7 @@ KIB = 1024
 SIZES = (KIB, 64 * KIB, 1024 * KIB)
 """Of bodies, in bytes: the request's, and as large its answer's."""
 
-REFRESH_S = 60.0
+REFRESH_S = 1.0
 """An answer is signed anew once it is that old: long before it would be stale."""
 
 

@@ -80,14 +80,14 @@ class Transport:
 class Dial:
     """Makes connections to an AlipayHK in memory, which has one answer."""
 
-    answer: bytes
+    answer: Canned
     host: str = "127.0.0.1:8089"
 
     async def __call__(self) -> Outbound:
         loop = asyncio.get_running_loop()
         connection, transport = Outbound(), Transport()
         transport.on_write = lambda _: loop.call_soon(
-            connection.data_received, self.answer
+            connection.data_received, bytes(self.answer)
         )
         connection.connection_made(transport)
         return connection
@@ -131,7 +131,7 @@ class Whole:
             partner, platform = NoKey(partner, bytes(256)), PublicKey("1", NoRsa())
         memory = Quota(1 << 30)
         upstream = HttpUpstream(
-            Dial(bytes(Canned(keys, KIB, encrypted=encrypted))),
+            Dial(Canned(keys, KIB, encrypted=encrypted)),
             max_response_bytes=1 << 20,
         )
         breaker = Breaker(BreakerSettings(), CLOCK.monotonic)
