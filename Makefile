@@ -18,11 +18,11 @@ demo: .venv/run ## see two exchanges go through the gateway
 	@$(BIN)/gateway demo --once
 
 test: .venv/test .venv-vendor/done ## run all tests
-	$(BIN)/python -m pytest -n $(JOBS) -q
+	$(BIN)/python -m pytest -n $(JOBS) -q $(FLAGS)
 
-coverage: .venv/test .venv-vendor/done ## run all tests and hold the coverage bounds
+coverage: .venv/test ## run all tests and hold the coverage bounds
 	$(BIN)/python -m coverage erase
-	$(BIN)/python -m pytest -n $(JOBS) -q --cov --cov-report=
+	$(MAKE) test FLAGS='--cov --cov-report='
 	$(BIN)/python -m coverage report --fail-under=95
 	$(BIN)/python -m coverage report --fail-under=100 \
 	    --include='gateway/protocol/*,gateway/keys/keyring.py,gateway/relay/*,gateway/audit/*'
