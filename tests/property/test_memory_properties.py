@@ -280,6 +280,16 @@ def fed(protocol, data, size):
         pass
 
 
+def assert_linear(connect, begin, part, most, size):
+    """Feed twice as many parts, twice: at most twice the steps, and a few."""
+    counts = []
+    for times in (most // 4, most // 2, most):
+        connection, data = connect(), begin + part * times
+        counts.append(steps_of(lambda c=connection, d=data: fed(c, d, size)))
+    for fewer, more in pairwise(counts):
+        assert more <= 2.2 * fewer + 500
+
+
 GROWING = {
     "a header": (b"POST /p HTTP/1.1\r\nA: ", b"x", 16_000),
     "a target": (b"POST /", b"x", 16_000),
@@ -306,16 +316,13 @@ GROWING = {
 @pytest.mark.parametrize("size", [1, 100, 5000])
 @pytest.mark.parametrize("kind", GROWING)
 async def test_steps_for_what_a_caller_sends_grow_as_its_bytes_do(kind, size):
-    begin, part, most = GROWING[kind]
-    counts = []
-    for times in (most // 4, most // 2, most):
+    def connect():
         server = Server(lambda _: asyncio.sleep(60), lambda _: Response(status=400))
         connection = server()
-        data = begin + part * times
-        counts.append(steps_of(lambda c=connection, d=data: fed(c, d, size)))
         connection._loop.call_soon(connection.abort)
-    for fewer, more in pairwise(counts):
-        assert more <= 2.2 * fewer + 500
+        return connection
+
+    assert_linear(connect, *GROWING[kind], size)
 
 
 GROWING_ANSWERS = {
@@ -331,14 +338,15 @@ GROWING_ANSWERS = {
 @pytest.mark.parametrize("size", [1, 100, 5000])
 @pytest.mark.parametrize("kind", GROWING_ANSWERS)
 async def test_steps_for_what_alipayhk_sends_grow_as_its_bytes_do(kind, size):
-    begin, part, most = GROWING_ANSWERS[kind]
-    counts = []
-    for times in (most // 4, most // 2, most):
+    connections = []
+
+    def connect():
         connection = Outbound()
         connection._answer = connection._reader
         connection._reader.renew(1 << 20)
-        data = b"HTTP/1.1 200 OK\r\n" + begin + part * times
-        counts.append(steps_of(lambda c=connection, d=data: fed(c, d, size)))
-        assert connection._reader.error is None, connection._reader.error
-    for fewer, more in pairwise(counts):
-        assert more <= 2.2 * fewer + 500
+        connections.append(connection)
+        return connection
+
+    begin, part, most = GROWING_ANSWERS[kind]
+    assert_linear(connect, b"HTTP/1.1 200 OK\r\n" + begin, part, most, size)
+    assert [each._reader.error for each in connections] == [None] * 3
