@@ -201,7 +201,7 @@ def test_an_earlier_generation_is_returned_to_by_its_number(place):
     keys(place, "rollback", "--to", str(start))
     assert states(place)[:2] == ["active", "deactivated"]
     said = refused(place, "rollback", "--to", "999")
-    assert "not 999 is kept" in said
+    assert "999 is not kept" in said
 
 
 def keys_of_next(place):
