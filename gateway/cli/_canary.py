@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.cli import UsageError
-from gateway.cli._ring import clock, this_second
+from gateway.cli._ring import clock
 from gateway.cli._times import duration
 from gateway.errors import KeyringError
 from gateway.keys.backends.halts import halt_reason, read_halt
@@ -69,7 +69,8 @@ def tried(manifest: Manifest, key: Which, arguments: argparse.Namespace) -> Mani
     Raises:
         KeyringError: it cannot be.
     """
-    first = getattr(arguments, "at", None) or this_second()
+    # To the microsecond: a canary that is tried anew is told from the halted one by it.
+    first = getattr(arguments, "at", None) or clock()
     shares = [
         Share(share=share, at=first + number * arguments.every if number else first)
         for number, share in enumerate(arguments.canary)

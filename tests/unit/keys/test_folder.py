@@ -377,6 +377,7 @@ def grow(ring, key):
         opened.replace(after, pair("partner-2.pem", key))
 
 
+@pytest.mark.timeout(300)  # a process for each step: over 50
 @pytest.mark.parametrize(
     "change",
     [
