@@ -37,8 +37,9 @@ class House:
         return [json.loads(line) for line in self.stdout.getvalue().splitlines()]
 
     def events(self, name):
-        lines = [json.loads(line) for line in self.stderr.getvalue().splitlines()]
-        return [line for line in lines if line["event"] == name]
+        lines = self.stderr.getvalue().splitlines()
+        told = [json.loads(line) for line in lines if f'"{name}"' in line]
+        return [line for line in told if line["event"] == name]
 
     async def seen(self, condition, what):
         """Wait until a condition holds, for as long as a keyring may take."""
