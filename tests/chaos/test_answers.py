@@ -187,7 +187,7 @@ async def at_each(orders, spoil, at_once):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 async def test_a_garbled_byte_anywhere_is_never_believed(run_house, encrypted):
     def spoiler_of(wallet):
@@ -218,7 +218,7 @@ async def test_a_garbled_byte_anywhere_is_never_believed(run_house, encrypted):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "encrypted"])
 async def test_an_answer_that_stops_anywhere_is_of_unknown_outcome(
     run_house, encrypted

@@ -146,7 +146,7 @@ async def level(served, name, least):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 async def test_every_bound_reached_at_once_takes_no_more_memory_than_stated(
     served, platform_key, partner_key, tmp_path, kind

@@ -95,7 +95,7 @@ async def send_ahead(port):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_bodies_that_are_sent_ahead_are_not_read_and_what_is_held_is_counted(
     served,
 ):
@@ -117,7 +117,7 @@ async def test_bodies_that_are_sent_ahead_are_not_read_and_what_is_held_is_count
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 async def test_of_what_strangers_send_over_tls_and_is_not_taken_little_is_held(
     served, tmp_path
 ):
@@ -149,7 +149,7 @@ async def test_of_what_strangers_send_over_tls_and_is_not_taken_little_is_held(
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("kind", ENDLESS)
 async def test_an_answer_without_end_is_soon_over_and_holds_nothing_up(served, kind):
     async with Endless(*ENDLESS[kind]) as platform:

@@ -145,7 +145,7 @@ VERBS = {
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(800)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_command_killed_at_any_step_leaves_the_old_ring_or_the_new_one(ring, verb):
     before = KeyringFolder(ring).read().generation
@@ -184,7 +184,7 @@ def killed_at_each_step(folder, *command):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(800)
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_command_killed_at_any_step_leaves_an_audit_log_to_go_on_with(
     tmp_path, partner_key, platform_key, other_key, verb

@@ -101,7 +101,7 @@ def settings(port):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_512_slow_exchanges_and_200_slow_senders_delay_no_healthy_caller(
     served, platform_key, tmp_path
 ):

@@ -206,7 +206,7 @@ def in_a_token(served, partner_key, tmp_path, monkeypatch):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("home", ["files", "a token"])
 async def test_both_parties_keys_rotated_20_times_by_command_under_load_cost_no_exchange(
     served, partner_key, platform_key, home, request
@@ -235,7 +235,7 @@ async def test_both_parties_keys_rotated_20_times_by_command_under_load_cost_no_
     )
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("share", ["5%", "50%"])
 async def test_a_canary_that_alipayhk_does_not_know_is_soon_over_and_costs_no_exchange(
     served, partner_key, platform_key, share

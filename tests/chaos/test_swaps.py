@@ -177,7 +177,7 @@ def answering(rotation, wallet, seen):
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_keys_and_certificates_swapped_500_times_cost_no_exchange(
     run_house, tmp_path, partner_key, platform_key, other_key, monkeypatch
 ):

@@ -413,7 +413,7 @@ sys.exit(main(["keys", "generate"]))
 
 
 @pytest.mark.chaos
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(800)
 def test_a_command_that_is_killed_is_never_a_change_without_a_line(ringed):
     """Killed before each time that it waits for the disk."""
     ends = set()

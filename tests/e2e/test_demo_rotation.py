@@ -24,7 +24,7 @@ SECRETS = (
     "symmetricKey",
 )
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
