@@ -56,7 +56,7 @@ class Quota:
     @property
     def is_over(self) -> bool:
         """Whether more is taken than may be."""
-        return self.taken > self._limit
+        return self.excess > 0
 
     @property
     def excess(self) -> int:

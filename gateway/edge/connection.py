@@ -433,8 +433,6 @@ class Connection(Paced):
         """Begin a connection: TLS, if there is to be, is there."""
         self._transport = cast("asyncio.Transport", transport)  # as a stream's are
         self._bound_buffers(self._transport)
-        if hasattr(transport, "max_size"):  # of a read; TLS and uvloop have their own
-            transport.max_size = READ_BYTES
         if self._ending:  # it gave way just now
             self._transport.abort()
             return

@@ -24,7 +24,7 @@ class CertificateMetrics(Collector):
         self.read: Callable[[], Iterable[CertificateInUse]] = list
 
     def collect(self) -> Iterator[Metric]:
-        """Give the metric, with the first end of each setting's certificates."""
+        """Return the metric, with the first end of each setting's certificates."""
         family = GaugeMetricFamily(
             "gateway_certificate_not_after_timestamp_seconds",
             "When the first certificate of a setting expires.",
